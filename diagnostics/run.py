@@ -1,0 +1,111 @@
+"""The names of the files of a run."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` beside ``path`` and rename it into place: readers see the old file or the new one, never half."""
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A folder with one run in it.
+
+    ``config.yaml`` (repeats the run), ``environment.json`` (versions, git, command, device, world size),
+    ``metrics.jsonl`` (one JSON object per logged step), ``trace/<codebook>/part-*.parquet``, ``checkpoints/``,
+    ``tensorboard/``, ``samples/``, ``evaluation-<split>.json``, ``findings.jsonl``, ``report/``; ``DONE`` at the end.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def findings(self) -> Path:
+        return self.path / "findings.jsonl"
+
+    @property
+    def trace(self) -> Path:
+        return self.path / "trace"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    @property
+    def done(self) -> Path:
+        return self.path / "DONE"
+
+    def evaluation(self, split: str) -> Path:
+        """Where the figures over a whole split are kept."""
+        return self.path / f"evaluation-{split}.json"
+
+    def codebooks(self) -> list[Path]:
+        """The trace folders of the run, one per codebook."""
+        return sorted(path for path in self.trace.iterdir() if path.is_dir()) if self.trace.is_dir() else []
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The logged steps; a last line cut short by a kill is left out."""
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []:
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """One JSON object of the run, or an empty one where the file is missing."""
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
+        """One JSON object, written whole or not at all."""
+        write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def find_runs(folder: Path) -> list[RunDirectory]:
+    """The runs in ``folder``: the folder itself, or its subfolders (any depth) that hold a ``config.yaml``.
+
+    Raises:
+        InputError: The folder does not exist or holds no run.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}")
+    if (folder / "config.yaml").is_file():
+        return [RunDirectory(folder)]
+    runs = sorted(path.parent for path in folder.rglob("config.yaml"))
+    if not runs:
+        raise InputError(f"no runs in {folder}: a run is a folder with a config.yaml in it")
+    return [RunDirectory(path) for path in runs]

@@ -1,0 +1,169 @@
+"""The trace of a codebook on disk, both ends: ``TraceWriter`` and ``CodebookTrace``.
+
+A trace is a folder of plain Parquet files, tidy: one row per record and code, rows ordered by step and then by code.
+Each part is written beside its place and renamed into it, so that a kill at any moment leaves whole parts only.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .errors import InputError
+from .record import COLUMNS, CodebookRecord, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = pa.schema(
+    [("step", pa.int64()), ("window", pa.int64()), ("code", pa.int32())]
+    + [(name, pa.from_numpy_dtype(dtype)) for name, dtype in COLUMNS.items()]
+)
+_PART = re.compile(r"part-(\d+)\.parquet")
+
+
+def _table(records: Sequence[CodebookRecord]) -> pa.Table:
+    codes = len(records[0].hits)
+    columns = {
+        "step": np.repeat([record.step for record in records], codes),
+        "window": np.repeat([record.window for record in records], codes),
+        "code": np.tile(np.arange(codes, dtype=np.int32), len(records)),
+    }
+    arrays = {name: pa.array(column) for name, column in columns.items()}
+    for name in COLUMNS:
+        # NaN means "not there": null on disk, so that other tools' means and counts leave it out.
+        arrays[name] = pa.array(np.concatenate([getattr(record, name) for record in records]), from_pandas=True)
+    return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+class TraceWriter:
+    """Appends the records of one codebook to ``folder``, one Parquet part per flush.
+
+    Args:
+        folder: The codebook's folder, made with its parents.
+        rows_per_part: Rows (records x codes) after which a part is written without being asked.
+    """
+
+    def __init__(self, folder: Path, rows_per_part: int = 1 << 18):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.rows_per_part = rows_per_part
+        self._pending: list[CodebookRecord] = []
+
+    def write(self, record: CodebookRecord) -> None:
+        """Keep a record for the next part."""
+        self._pending.append(record)
+        if len(self._pending) * len(record.hits) >= self.rows_per_part:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pending records as one part."""
+        if self._pending:
+            _write_part(self.folder, _table(self._pending))
+            self._pending = []
+
+    def rewind(self, step: int) -> None:
+        """Drop every record after ``step``, in memory and on disk: what a resumed run will record again."""
+        self._pending = [record for record in self._pending if record.step <= step]
+        for part in _parts(self.folder):
+            table = pq.read_table(part)
+            keep = table.filter(pc.field("step") <= step)
+            if keep.num_rows == table.num_rows:
+                continue
+            if keep.num_rows:
+                _write_part(self.folder, keep)
+            part.unlink()
+
+
+def _write_part(folder: Path, table: pa.Table) -> None:
+    """Parts are named by their last step, so that their names sort in time."""
+    name = f"part-{table['step'][-1].as_py():010d}.parquet"
+    beside = folder / f".{name}.tmp"
+    pq.write_table(table, beside, compression="zstd")
+    os.replace(beside, folder / name)
+
+
+def _codes(part: Path) -> int:
+    try:
+        return int(pq.read_table(part, columns=["code"])["code"].to_numpy().max()) + 1
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"cannot read {part}: {str(error).splitlines()[0]}") from None
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(path for path in Path(folder).iterdir() if _PART.fullmatch(path.name))
+
+
+@dataclass(frozen=True)
+class CodebookTrace:
+    """The records of one codebook with time in front.
+
+    Attributes:
+        codebook: Name of the codebook.
+        steps: (T,) optimizer step that closed each window.
+        window: (T,) optimizer steps that each window covers.
+        hits: (T, K), and so on: the fields of ``CodebookRecord``; a field that was not loaded is None.
+    """
+
+    codebook: str
+    steps: IntArray
+    window: IntArray
+    hits: IntArray
+    distortion: FloatArray | None = None
+    norm: FloatArray | None = None
+    drift: FloatArray | None = None
+    grad_norm: FloatArray | None = None
+    pull_norm: FloatArray | None = None
+    resets: IntArray | None = None
+
+    @classmethod
+    def load(cls, folder: Path, columns: Iterable[str] = tuple(COLUMNS)) -> "CodebookTrace":
+        """Read the trace of one codebook, part by part.
+
+        Args:
+            folder: ``RUN/trace/CODEBOOK``.
+            columns: The per-code columns to load besides ``hits``; fewer columns take less memory.
+
+        Raises:
+            InputError: The folder has no trace, or its first part cannot be read.
+        """
+        folder = Path(folder)
+        wanted = dict.fromkeys(["hits", *columns])
+        if not folder.is_dir() or not (parts := _parts(folder)):
+            raise InputError(f"no codebook trace in {folder}")
+        codes = _codes(parts[0])
+        records = sum(pq.read_metadata(part).num_rows for part in parts) // codes
+        arrays: dict[str, Any] = {name: np.empty((records, codes), COLUMNS[name]) for name in wanted}
+        steps, window = np.empty(records, np.int64), np.empty(records, np.int64)
+        start = 0
+        for part in parts:  # one part in memory at a time: a long trace of a large codebook is gigabytes
+            table = pq.read_table(part, columns=["step", "window", *wanted])
+            stop = start + table.num_rows // codes
+            steps[start:stop] = table["step"].to_numpy()[::codes]
+            window[start:stop] = table["window"].to_numpy()[::codes]
+            for name in wanted:
+                arrays[name][start:stop] = table[name].to_numpy().reshape(-1, codes)
+            start = stop
+        return cls(folder.name, steps, window, **arrays)
+
+    def frame(self) -> "pd.DataFrame":
+        """Tidy DataFrame: one row per record and code, the columns of the Parquet files that were loaded."""
+        import pandas as pd
+
+        codes = self.hits.shape[1]
+        columns = {
+            "step": np.repeat(self.steps, codes),
+            "window": np.repeat(self.window, codes),
+            "code": np.tile(np.arange(codes, dtype=np.int32), len(self.steps)),
+        }
+        for field in fields(self):
+            if field.name in COLUMNS and (array := getattr(self, field.name)) is not None:
+                columns[field.name] = array.ravel()
+        return pd.DataFrame(columns)

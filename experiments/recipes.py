@@ -1,0 +1,78 @@
+"""Named configs that tell their price."""
+
+from typing import Any, NamedTuple
+
+from ..diagnostics.errors import unknown
+
+
+class Recipe(NamedTuple):
+    """A named tree of settings.
+
+    Attributes:
+        about: What it reproduces or is for.
+        price: What it cost where it was measured, and the figures to expect.
+        settings: What it sets; everything else keeps its default.
+    """
+
+    about: str
+    price: str
+    settings: dict[str, Any]
+
+
+SMALL: dict[str, Any] = {
+    "data": {"spec": "photos", "image_size": 32},
+    "model": {"ch": 32, "ch_mult": [1, 2, 2], "num_res_blocks": 1, "attn_resolutions": [], "z_channels": 64},
+    "quantizer": {"codebook_size": 512, "dim": 64},
+    "optimizer": {"lr": 1e-3},
+    "train": {
+        "steps": 400,
+        "batch_size": 32,
+        "every": 10,
+        "log_every": 10,
+        "validate_every": 100,
+        "checkpoint_every": 100,
+    },
+}
+
+RECIPES: dict[str, Recipe] = {
+    "photos": Recipe(
+        "Watch a codebook die within a minute: random 32 x 32 crops of the photographs inside scikit-image, K = 512.",
+        "PRICE",
+        SMALL,
+    ),
+    "cifar10": Recipe(
+        "The ablation of docs/results.md: 32 x 32 colour images in folders (give --data folder:PATH), K = 1024.",
+        "PRICE",
+        {
+            **SMALL,
+            "quantizer": {"codebook_size": 1024, "dim": 64},
+            "train": {**SMALL["train"], "steps": 2000, "validate_every": 500, "checkpoint_every": 500},
+        },
+    ),
+    "f16": Recipe(
+        "VQGAN f16 of Esser et al. 2021 (arXiv:2012.09841): 256 x 256 crops, K = 1024, LPIPS (vgg) and PatchGAN "
+        "from step 10,000. Needs --data folder:PATH and the VGG weights in the torch hub cache.",
+        "PRICE",
+        {"loss": {"perceptual": "vgg", "disc_start": 10_000}, "train": {"batch_size": 12}},
+    ),
+    "f16-16384": Recipe(
+        "The same with K = 16,384.",
+        "PRICE",
+        {
+            "quantizer": {"codebook_size": 16_384},
+            "loss": {"perceptual": "vgg", "disc_start": 10_000},
+            "train": {"batch_size": 12},
+        },
+    ),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]

@@ -1,0 +1,171 @@
+"""What the figures show of a codebook's trace, as numbers: lives of codes, usage in time, reduced grids."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..diagnostics import stats
+from ..diagnostics.trace import CodebookTrace
+
+#: Tokens per code below which "no hit" may be bad luck: with 8, even use leaves a code out with exp(-8) = 0.03 %.
+TOKENS_PER_CODE = 8
+
+
+@dataclass(frozen=True)
+class Recent:
+    """The last records of a trace, as many as it takes to call a code dead.
+
+    Attributes:
+        records: Records taken from the end.
+        steps: Optimizer steps that they cover.
+        hits: (K,) hits over all of them.
+    """
+
+    records: int
+    steps: int
+    hits: NDArray[np.int64]
+
+    @property
+    def dead(self) -> NDArray[np.bool_]:
+        """(K,) codes without a hit in these records."""
+        return stats.dead_codes(self.hits)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in these records."""
+        return int(self.hits.sum())
+
+    @property
+    def enough(self) -> bool:
+        """Whether the records hold ``TOKENS_PER_CODE`` tokens per code."""
+        return self.tokens >= TOKENS_PER_CODE * len(self.hits)
+
+    def __str__(self) -> str:
+        records = "the last record" if self.records == 1 else f"the last {self.records} records"
+        few = "" if self.enough else f", fewer than the {TOKENS_PER_CODE} per code that a verdict takes"
+        return f"{records} ({self.steps:,} steps, {self.tokens:,} tokens{few})"
+
+
+def recent(trace: CodebookTrace, tokens_per_code: int = TOKENS_PER_CODE) -> Recent:
+    """The fewest last records that hold ``tokens_per_code`` tokens per code, or all records where they never do."""
+    tokens, codes = np.cumsum(trace.hits.sum(1)[::-1]), trace.hits.shape[1]
+    records = min(int(np.searchsorted(tokens, tokens_per_code * codes)) + 1, len(tokens))
+    return Recent(records, int(trace.window[-records:].sum()), trace.hits[-records:].sum(0))
+
+
+def last_hits(hits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(K,) index of the last record in which each code had a hit, -1 for a code that never had one; hits (T, K)."""
+    backwards = (hits > 0)[::-1]
+    return np.where(backwards.any(0), len(hits) - 1 - backwards.argmax(0), -1)
+
+
+def life_order(hits: NDArray[np.int64]) -> NDArray[np.intp]:
+    """(K,) codes by their last hit, the latest first, then by their total hits, the most first; hits (T, K)."""
+    return np.lexsort((-hits.sum(0), -last_hits(hits)))
+
+
+def usage_in_time(trace: CodebookTrace) -> pd.DataFrame:
+    """One row per record: step, window, tokens, and what the window's hits say.
+
+    ``ceiling_window`` is what a uniform codebook would show for as many tokens (``stats.expected_codes_used``).
+    """
+    hits, codes = trace.hits, trace.hits.shape[1]
+    tokens = hits.sum(1)
+    return pd.DataFrame(
+        {
+            "step": trace.steps,
+            "window": trace.window,
+            "tokens": tokens,
+            "codes_used_window": stats.codes_used(hits),
+            # Record by record: the entropy of all records at once would take several float copies of the trace.
+            "perplexity_window": [float(stats.perplexity(record)) for record in hits],
+            "ceiling_window": [stats.expected_codes_used(codes, int(n)) for n in tokens],
+        }
+    )
+
+
+def gradient(trace: CodebookTrace) -> tuple[str, NDArray[np.float32]]:
+    """The gradient norms (T, K) of the codes and their name: "grad_norm", or "pull_norm" where there is no gradient."""
+    assert trace.grad_norm is not None
+    assert trace.pull_norm is not None
+    if np.isfinite(trace.grad_norm).any():
+        return "grad_norm", trace.grad_norm
+    return "pull_norm", trace.pull_norm
+
+
+def mean_in_time(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(K,) mean over the records that have a value; NaN for a code that has none; values (T, K)."""
+    there = np.isfinite(values)
+    total, n = np.where(there, values, 0.0).sum(0, dtype=np.float64), there.sum(0)
+    return np.divide(total, n, out=np.full(values.shape[1], np.nan), where=n > 0)
+
+
+def bins(n: int, most: int) -> NDArray[np.intp]:
+    """First index of each of at most ``most`` equal bins over ``n`` items (the last may be short), and ``n`` itself."""
+    return np.append(np.arange(0, n, -(-n // most)), n)
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A grid to be shown as a heatmap.
+
+    Attributes:
+        values: (R, C) maximum over the codes of the row and the records of the column, NaN where nothing was recorded.
+        steps: (C + 1,) optimizer steps at the edges of the columns.
+        codes: (R + 1,) ranks of codes at the edges of the rows.
+        records: Records behind a column, at most.
+    """
+
+    values: NDArray[np.floating]
+    steps: NDArray[np.int64]
+    codes: NDArray[np.intp]
+    records: int
+
+    @property
+    def cell(self) -> str:
+        """What one cell covers, for a caption; empty where it is one code in one record."""
+        codes = int(np.diff(self.codes).max())
+        if codes == self.records == 1:
+            return ""
+        code, record = f"{codes} code{'s' * (codes > 1)}", f"{self.records} record{'s' * (self.records > 1)}"
+        return f" A cell is the maximum over up to {code} × {record}, so that no life is lost."
+
+
+def heat(trace: CodebookTrace, values: NDArray, order: NDArray[np.intp], rows: int = 288, columns: int = 400) -> Heat:
+    """Reduce ``values`` (T, K) of a trace to at most ``rows`` x ``columns``, by the maximum, codes in ``order``.
+
+    Time is reduced first: the grid of reordered codes is then small, whatever the trace.
+    """
+    time, codes = bins(len(values), columns), bins(values.shape[1], rows)
+    in_time = np.fmax.reduceat(values, time[:-1], axis=0)
+    grid = np.fmax.reduceat(in_time[:, order], codes[:-1], axis=1).T
+    edges = np.concatenate([[trace.steps[0] - trace.window[0]], trace.steps[time[1:] - 1]])
+    return Heat(grid.astype(np.float32), edges, codes, int(np.diff(time).max()))
+
+
+def quantile_bands(
+    values: NDArray[np.float32], codes: NDArray[np.bool_], quantiles: tuple[float, ...] = (0.05, 0.5, 0.95)
+) -> NDArray[np.float64]:
+    """(len(quantiles), T) quantiles over the chosen ``codes`` (K,) of ``values`` (T, K); NaN where none is chosen."""
+    if not codes.any():
+        return np.full((len(quantiles), len(values)), np.nan)
+    return np.nanquantile(values[:, codes].astype(np.float64), quantiles, axis=1)
+
+
+def log_histogram(values: NDArray, edges: NDArray) -> tuple[NDArray[np.intp], int]:
+    """Counts of the positive values between ``edges``, and the number of zeros, which have no place there."""
+    values = values[np.isfinite(values)]
+    return np.histogram(values[values > 0], edges)[0], int((values == 0).sum())
+
+
+def edges_for(*samples: NDArray, log: bool, most: int = 48) -> NDArray[np.float64]:
+    """Common bin edges for several samples: equal steps, or equal factors over the positive values where ``log``."""
+    values = np.concatenate([np.ravel(sample) for sample in samples]).astype(np.float64)
+    values = values[np.isfinite(values) & ((values > 0) | (not log))]
+    low, high = (values.min(), values.max()) if values.size else (0.1, 1.0)
+    if log:
+        return np.geomspace(low / 1.02, high * 1.02, most + 1)
+    margin = 0.02 * (high - low) or 0.05 * abs(high) or 1.0
+    return np.linspace(low - margin, high + margin, most + 1)

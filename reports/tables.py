@@ -1,0 +1,196 @@
+"""Tables: quantizers compared over seeds, the last numbers of a run, and their files."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..diagnostics.run import RunDirectory, write_atomically
+from .facts import RunFacts, number
+
+
+class Metric(NamedTuple):
+    """A column of the comparison: where it stands, its heading, its decimals (None: three significant digits)."""
+
+    key: str
+    heading: str
+    decimals: int | None
+
+
+METRICS = (
+    Metric("codes_used_split", "Codes used (whole {split} split)", 1),
+    Metric("perplexity_split", "Perplexity (whole {split} split)", 1),
+    Metric("l2", "L2 ↓", 4),
+    Metric("ssim", "SSIM ↑", 3),
+    Metric("psnr", "PSNR (dB) ↑", 2),
+    Metric("rfid", "rFID ↓", 2),
+    Metric("device_hours_per_epoch", "Device-hours per epoch", None),
+    Metric("trainable_parameters", "Trainable parameters", 0),
+)
+
+
+def group_by_quantizer(runs: Sequence[RunDirectory]) -> dict[str, list[RunFacts]]:
+    """The runs by quantizer spec, each group by seed; by codebook size too where the runs differ in it."""
+    facts = [RunFacts(run) for run in runs]
+    sizes = {fact.setting("quantizer.codebook_size") for fact in facts}
+    groups: dict[str, list[RunFacts]] = {}
+    for fact in facts:
+        size = f", K = {fact.setting('quantizer.codebook_size')}" if len(sizes) > 1 else ""
+        groups.setdefault(fact.quantizer + size, []).append(fact)
+    return {name: sorted(group, key=lambda fact: number(fact.setting("train.seed"))) for name, group in groups.items()}
+
+
+def comparison(runs: list[RunDirectory], split: str = "test") -> pd.DataFrame:
+    """Quantizers compared: mean and sample standard deviation (n - 1) over the runs of each, which differ by seed.
+
+    Returns:
+        One row per quantizer: ``quantizer``, ``n`` (runs), ``split``, ``<metric>_mean`` and ``<metric>_sd`` for each of
+        ``METRICS`` (NaN where no run has it; sd NaN where fewer than two have), and ``notes``: what is missing and why.
+    """
+    rows = []
+    for name, group in group_by_quantizer(runs).items():
+        row: dict[str, object] = {"quantizer": name, "n": len(group), "split": split}
+        notes = []
+        for metric in METRICS:
+            values = np.array([_value(fact, metric.key, split) for fact in group])
+            there = values[~np.isnan(values)]
+            row[f"{metric.key}_mean"] = there.mean() if there.size else math.nan
+            row[f"{metric.key}_sd"] = there.std(ddof=1) if there.size > 1 else math.nan
+            notes += _reasons(metric, group, values, split)
+        rows.append({**row, "notes": "; ".join(notes)})
+    return pd.DataFrame(rows)
+
+
+def _value(fact: RunFacts, key: str, split: str) -> float:
+    return number({**fact.evaluation(split), **fact.done}.get(key))
+
+
+def _reasons(metric: Metric, group: Sequence[RunFacts], values: np.ndarray, split: str) -> list[str]:
+    """Why a metric is missing, once per reason, with the number of runs where it is not all of them."""
+    lacking = [_reason(fact, metric.key, split) for fact, value in zip(group, values, strict=True) if math.isnan(value)]
+    share = "" if len(lacking) == len(group) else f" in {len(lacking)} of {len(group)} runs"
+    name = metric.heading.format(split=split).rstrip(" ↑↓")
+    return [f"{name} missing{share}: {reason.replace('; ', ', ')}" for reason in dict.fromkeys(lacking)]
+
+
+def _reason(fact: RunFacts, key: str, split: str) -> str:
+    if key in ("device_hours_per_epoch", "trainable_parameters"):
+        return "not reported by the run" if fact.run.done.exists() else "run not finished"
+    evaluation = fact.evaluation(split)
+    if not evaluation:
+        return f"{split} split not evaluated"
+    return str((evaluation.get("missing") or {}).get(key, "not measured"))
+
+
+def plus_minus(mean: float, sd: float = math.nan, decimals: int | None = None) -> str:
+    """``mean ± sd`` with equal decimals; the mean alone without an sd; "–" without a mean.
+
+    Without ``decimals`` the mean gets three significant digits; a whole number without an sd gets no decimals.
+    """
+    if math.isnan(mean):
+        return "–"
+    if decimals is None:
+        decimals = max(0, 2 - math.floor(math.log10(abs(mean)))) if mean and math.isfinite(mean) else 0
+    if math.isnan(sd):
+        return f"{mean:,.0f}" if float(mean).is_integer() and decimals <= 1 else f"{mean:,.{decimals}f}"
+    return f"{mean:,.{decimals}f} ± {sd:,.{decimals}f}"
+
+
+def for_people(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """A frame as text cells, and its footnotes: the columns of each metric joined, the notes taken out.
+
+    A frame without metrics keeps its columns.
+    """
+    joined = {metric.key: metric for metric in METRICS if f"{metric.key}_mean" in frame}
+    text = pd.DataFrame(index=frame.index)
+    for column in frame.columns:
+        key, _, part = column.rpartition("_")
+        if key in joined and part == "mean":
+            metric = joined[key]
+            pairs = zip(frame[column], frame[f"{key}_sd"], strict=True)
+            split = frame["split"].iloc[0] if len(frame) else ""
+            text[metric.heading.format(split=split)] = [plus_minus(*pair, decimals=metric.decimals) for pair in pairs]
+        elif column not in ("notes", "split") and not (key in joined and part == "sd"):
+            text["Runs (n)" if column == "n" else column.capitalize()] = [_cell(value) for value in frame[column]]
+    return text, _footnotes(frame)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:,.6g}"
+    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
+
+
+def _footnotes(frame: pd.DataFrame) -> list[str]:
+    """One line per reason, naming the rows that it is true of."""
+    if "notes" not in frame:
+        return []
+    rows: dict[str, list[str]] = {}
+    for name, notes in zip(frame["quantizer"], frame["notes"], strict=True):
+        for note in notes.split("; ") if notes else []:
+            rows.setdefault(note, []).append(name)
+    lines = [f"{note} ({', '.join(names)})." for note, names in rows.items()]
+    return ["Mean ± sample standard deviation over the n runs, which differ by seed; one run has no ±.", *lines]
+
+
+_NO_FIGURES = ("split", "step", "missing")
+
+
+def final_numbers(fact: RunFacts) -> pd.DataFrame:
+    """The last numbers of a run: ``quantity``, ``value``, and ``measured``: over what, and at which step."""
+    rows: list[tuple[str, float, str]] = []
+    for split in fact.splits():
+        evaluation = fact.evaluation(split)
+        over = f"whole {split} split, {evaluation.get('images', '?')} images, step {evaluation.get('step', '?')}"
+        rows += [(key, number(value), over) for key, value in evaluation.items() if key not in _NO_FIGURES]
+    rows += [(key, number(value), "whole run") for key, value in fact.done.items()]
+    last: dict[str, tuple[float, str]] = {}
+    for row in fact.metrics:
+        over = "whole validation split" if any(key.startswith("validation/") for key in row) else "one logged step"
+        last |= {key: (number(value), f"{over}, step {row.get('step')}") for key, value in row.items() if key != "step"}
+    rows += [(key, *found) for key, found in last.items()]
+    return pd.DataFrame(rows, columns=["quantity", "value", "measured"])
+
+
+def write_table(frame: pd.DataFrame, stem: Path) -> list[Path]:
+    """Write ``stem`` + ``.csv`` (every number in full), ``.md`` and ``.tex`` (booktabs), both rounded for people.
+
+    Args:
+        frame: Such as ``comparison`` or ``final_numbers`` return.
+        stem: Path of the files without their endings; its folder is made.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    text, notes = for_people(frame)
+    contents = {".csv": frame.to_csv(index=False), ".md": markdown(text, notes), ".tex": latex(text, notes)}
+    paths = [stem.with_name(stem.name + ending) for ending in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        write_atomically(path, content)
+    return paths
+
+
+def markdown(text: pd.DataFrame, notes: Sequence[str] = ()) -> str:
+    """A pipe table with its footnotes beneath."""
+    rows = [list(text.columns), ["---"] * len(text.columns), *text.to_numpy().tolist()]
+    lines = ["| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([*lines, "", *notes]).rstrip() + "\n"
+
+
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
+    | {">": r"\textgreater{}", "±": r"$\pm$", "–": "--", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "|": r"\textbar{}"}
+)
+
+
+def latex(text: pd.DataFrame, notes: Sequence[str] = ()) -> str:
+    """A booktabs table (it needs that package) with its footnotes beneath; every cell escaped."""
+    rows = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in text.to_numpy().tolist()]
+    heads = " & ".join(column.translate(_LATEX) for column in text.columns) + r" \\"
+    columns = "l" + "r" * (len(text.columns) - 1)
+    head = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", heads, r"\midrule"]
+    table = [*head, *rows, r"\bottomrule", r"\end{tabular}"]
+    below = [r"\par\smallskip\footnotesize " + note.translate(_LATEX) for note in notes]
+    return "\n".join([r"\begin{table}[t]", r"\centering", *table, *below, r"\end{table}"]) + "\n"

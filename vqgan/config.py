@@ -1,0 +1,359 @@
+"""The settings of a run: one validated, frozen tree, from YAML and back to it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from ..diagnostics.errors import InputError, unknown
+from .spec import Spec, parse_spec
+
+Share = Annotated[float, Field(ge=0, le=1)]
+#: Group normalization cuts the channels into groups of equal size, 32 of them where there are that many channels.
+Channels = Annotated[int, Field(gt=0, multiple_of=32)]
+
+
+class Settings(BaseModel):
+    """A branch of the tree: unknown keys are refused, nothing changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class DataSettings(Settings):
+    """Which images."""
+
+    spec: str = "photos"
+    """``photos``, ``folder:PATH``, ``cifar10:PATH``, ``mnist:PATH`` or ``fashion-mnist:PATH``."""
+    image_size: Annotated[int, Field(ge=8)] = 256
+    """Height and width of the crops in pixels."""
+    flip: bool = True
+    """Flip training crops left to right at random."""
+    skip_unreadable: bool = False
+    """Leave unreadable files out and list them, instead of stopping."""
+    download: bool = False
+    """Let torchvision fetch its data sets."""
+    cache: Path | None = None
+    """Folder of the decoded images; by default the user's cache folder."""
+
+
+class ModelSettings(Settings):
+    """Encoder and decoder of Esser et al. 2021 (arXiv:2012.09841); the defaults are its f16 model."""
+
+    ch: Channels = 128
+    """Channels at full resolution."""
+    ch_mult: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4)
+    """Channel multiplier per level; each level but the last halves the resolution."""
+    num_res_blocks: PositiveInt = 2
+    """Residual blocks per level."""
+    attn_resolutions: tuple[PositiveInt, ...] = (16,)
+    """Resolutions with self-attention."""
+    z_channels: PositiveInt = 256
+    """Channels that the encoder ends with."""
+    dropout: Share = 0.0
+    """Dropout in the residual blocks."""
+
+
+class StandardSettings(Settings):
+    """See ``StandardQuantizer``."""
+
+    commitment_weight: NonNegativeFloat = 0.25
+    legacy: bool = False
+
+
+class EMASettings(Settings):
+    """See ``EMAQuantizer``."""
+
+    commitment_weight: NonNegativeFloat = 0.25
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    eps: PositiveFloat = 1e-5
+
+
+class GumbelSettings(Settings):
+    """See ``GumbelQuantizer``."""
+
+    straight_through: bool = True
+    temperature_start: PositiveFloat = 1.0
+    temperature_end: PositiveFloat = 1 / 16
+    temperature_steps: PositiveInt = 10_000
+    kl_weight: NonNegativeFloat = 5e-4
+    kl_warmup_steps: NonNegativeInt = 0
+
+
+class EntropySettings(StandardSettings):
+    """See ``EntropyQuantizer``."""
+
+    temperature: PositiveFloat = 0.01
+    entropy_weight: NonNegativeFloat = 0.1
+    kl_weight: NonNegativeFloat = 0.1
+
+
+class ResetSettings(Settings):
+    """See ``DeadCodeReset``."""
+
+    every: PositiveInt = 100
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    source: Literal["latents", "codes", "kmeans"] = "latents"
+    noise: NonNegativeFloat = 0.01
+
+
+class QuantizerSettings(Settings):
+    """Which quantizer, with which remedies."""
+
+    spec: str = "standard"
+    """``standard``, ``ema``, ``gumbel`` or ``entropy``, ``+reset``, and settings as in ``gumbel:kl_weight=0.01``."""
+    codebook_size: Annotated[int, Field(ge=2)] = 1024
+    """K, the number of codes."""
+    dim: PositiveInt = 256
+    """D, the dimension of a code."""
+    init: Literal["default", "uniform", "normal", "kmeans"] = "default"
+    """First codes: the quantizer's own choice, U(-1/K, 1/K), N(0, 1), or k-means of the first batches' latents."""
+    kmeans_batches: PositiveInt = 8
+    """Batches whose latents k-means starts from."""
+    standard: StandardSettings = StandardSettings()
+    ema: EMASettings = EMASettings()
+    gumbel: GumbelSettings = GumbelSettings()
+    entropy: EntropySettings = EntropySettings()
+    reset: ResetSettings = ResetSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_from_spec(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(spec := values.get("spec", "standard"), str):
+            return values
+        for name, settings in _parse(spec).settings.items():
+            branch = values.get(name, {})
+            branch = branch.model_dump() if isinstance(branch, Settings) else branch
+            values = {**values, name: {**branch, **settings}}
+        return values
+
+    @model_validator(mode="after")
+    def _gumbel_has_no_kmeans(self) -> "QuantizerSettings":
+        if self.init == "kmeans" and self.parsed.quantizer == "gumbel":
+            raise ValueError("init 'kmeans' does not apply to gumbel, whose codes are not chosen by their distance")
+        return self
+
+    @property
+    def parsed(self) -> Spec:
+        """The spec, taken apart."""
+        return _parse(self.spec)
+
+
+def _parse(spec: str) -> Spec:
+    return parse_spec(spec, {"standard", "ema", "gumbel", "entropy"}, {"reset"})
+
+
+class LossSettings(Settings):
+    """The objective."""
+
+    l1_weight: NonNegativeFloat = 1.0
+    l2_weight: NonNegativeFloat = 0.0
+    perceptual: Literal["none", "vgg", "alex", "squeeze"] = "none"
+    """Backbone of LPIPS (Zhang et al. 2018, arXiv:1801.03924)."""
+    perceptual_weight: NonNegativeFloat = 1.0
+    perceptual_weights: Path | None = None
+    """File with the backbone's weights; by default the torch hub cache."""
+    quantizer_weight: NonNegativeFloat = 1.0
+    """Weight of the quantizer's loss."""
+    disc_start: NonNegativeInt | None = None
+    """Optimizer step after which the discriminator joins; null: never."""
+    disc_weight: NonNegativeFloat = 0.8
+    """Weight of the generator's loss, times the adaptive weight."""
+    disc_adaptive: bool = True
+    """Balance the generator's loss by its gradient at the decoder's last layer (arXiv:2012.09841, eq. 7)."""
+    disc_loss: Literal["hinge", "vanilla"] = "hinge"
+    disc_channels: PositiveInt = 64
+    disc_layers: PositiveInt = 3
+
+
+class OptimizerSettings(Settings):
+    """Adam for the autoencoder, and a second one for the discriminator."""
+
+    lr: PositiveFloat = 4.5e-6 * 12
+    """Peak learning rate."""
+    betas: tuple[Share, Share] = (0.5, 0.9)
+    warmup_steps: NonNegativeInt = 0
+    """Steps over which the rate rises linearly."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    min_lr_share: Share = 0.0
+    """Where the cosine ends, as a share of ``lr``."""
+    clip_norm: PositiveFloat | None = None
+    """Largest gradient norm; null: not clipped."""
+
+
+class TrainSettings(Settings):
+    """The run."""
+
+    steps: PositiveInt = 100_000
+    """Optimizer steps."""
+    batch_size: PositiveInt = 12
+    """Images per optimizer step, over all devices and micro-batches."""
+    accumulate: PositiveInt = 1
+    """Micro-batches per optimizer step and device."""
+    seed: NonNegativeInt = 0
+    every: PositiveInt = 100
+    """Optimizer steps per codebook record."""
+    log_every: PositiveInt = 10
+    """Optimizer steps per line of metrics."""
+    validate_every: PositiveInt | None = 1000
+    """Optimizer steps between validations and sample images; null: only at the end."""
+    validate_images: PositiveInt = 512
+    """Images of the validation split that a validation during training looks at, at most."""
+    checkpoint_every: PositiveInt = 1000
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32", "bf16", "16"] = "32"
+    devices: PositiveInt = 1
+    tensorboard: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _precision_is_a_name(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("precision"), int):
+            values = {**values, "precision": str(values["precision"])}
+        return values
+
+
+class Config(Settings):
+    """All settings of a run; ``config.yaml`` in the run folder is this tree and repeats the run."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    quantizer: QuantizerSettings = QuantizerSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Config":
+        factor = 2 ** (len(self.model.ch_mult) - 1)
+        if self.data.image_size % factor:
+            raise ValueError(
+                f"data.image_size {self.data.image_size} is not a multiple of {factor}, the factor by which "
+                f"model.ch_mult {list(self.model.ch_mult)} shrinks an image"
+            )
+        parts = self.train.devices * self.train.accumulate
+        if self.train.batch_size % parts:
+            raise ValueError(
+                f"train.batch_size {self.train.batch_size} is not a multiple of devices x accumulate = {parts}"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The whole tree, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def build_config(tree: Mapping[str, Any]) -> Config:
+    """Validate a tree of settings.
+
+    Raises:
+        InputError: The first thing that is wrong, in one line: an unknown key with the nearest right one, a value of
+            the wrong type or out of range, parts that do not fit together.
+    """
+    try:
+        return Config.model_validate(dict(tree))
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """Read a tree of settings from a YAML file, without validating it.
+
+    Raises:
+        InputError: The file is missing, is not YAML or holds no tree of keys.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read config {path}: {getattr(error, 'strerror', None) or error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"config {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"config {path} should hold keys and values, such as 'train: {{steps: 400}}'")
+    return tree
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the leaves of ``over`` in place of its own."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def assignment(text: str) -> dict[str, Any]:
+    """``train.steps=400`` -> ``{"train": {"steps": 400}}``; the value is read as YAML.
+
+    Raises:
+        InputError: There is no ``=`` or no key, or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise InputError(f"--set {text!r} should read key=value, as in --set train.steps=400")
+    try:
+        tree = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"--set {key}: the value {value!r} cannot be read") from None
+    return nest(key, tree)
+
+
+def nest(key: str, value: Any) -> dict[str, Any]:
+    """``("train.steps", 400)`` -> ``{"train": {"steps": 400}}``."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """The dotted names of all settings."""
+    names = []
+    for name, field in model.model_fields.items():
+        branch = field.annotation
+        if isinstance(branch, type) and issubclass(branch, BaseModel):
+            names += keys(branch, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a tree by their dotted names."""
+    leaves = {}
+    for name, value in tree.items():
+        leaves |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return leaves
+
+
+def _explain(error: ValidationError) -> InputError:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
+    if first["type"] == "extra_forbidden":
+        return unknown_key(where)
+    if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
+        return cause
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return InputError(message)
+    return InputError(f"{where}: {message[0].lower()}{message[1:]}, not {first['input']!r}")
+
+
+def unknown_key(key: str) -> InputError:
+    """The error for a key that is not in the tree, with the keys of the nearest branch that is."""
+    leaf = key.rpartition(".")[2]
+    if homes := [name for name in keys() if name.endswith(f".{leaf}")]:
+        return InputError(f"config key {key!r} is unknown; did you mean {' or '.join(map(repr, homes))}?")
+    branch = key.partition(".")[0]
+    siblings = [name for name in keys() if name.startswith(f"{branch}.")]
+    return unknown("config key", key, siblings or Config.model_fields)

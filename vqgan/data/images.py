@@ -1,0 +1,110 @@
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from .source import Pixels
+
+
+class DecodeReport(NamedTuple):
+    """The one decoding pass behind a data set, now or when its cache was written; `str` of it is a line to print."""
+
+    images: int
+    seconds: float
+    cached: bool
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / max(self.seconds, 1e-9)
+
+    def __str__(self) -> str:
+        origin = f"{self.images:,} images from the cache, decoded earlier" if self.cached else f"{self.images:,} images"
+        return f"{origin} in {self.seconds:.1f} s ({self.images_per_second:,.0f} images/s)"
+
+
+class Images:
+    """One split of a data set: square RGB crops, cut out of memory-mapped pixels.
+
+    Attributes:
+        classes: Names of the classes, the same in every split.
+        labels: (N,) int64, the class of each image.
+        skipped: Names of the unreadable files that were left out of this split.
+        decode: Report of the decoding pass of the whole data set.
+        image_size: Side S of a crop.
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        crops: NDArray[np.int64],
+        image_size: int,
+        classes: tuple[str, ...],
+        skipped: list[str],
+        decode: DecodeReport,
+    ):
+        """Images over decoded pixels.
+
+        Args:
+            pixels: All pictures, each (3, height, width), one after the other in one flat array.
+            crops: (N, 6): offset, height and width of the picture, top and left of the fixed crop, label.
+            image_size: Side S of a crop, at most the height and width of every picture.
+            classes: Names of the classes.
+            skipped: Names of the unreadable files.
+            decode: Report of the decoding pass.
+        """
+        self.classes, self.skipped, self.decode, self.image_size = classes, skipped, decode, image_size
+        self.labels = torch.from_numpy(crops[:, 5].copy())
+        self._pixels, self._pictures, self._corners = pixels, crops[:, :3], crops[:, 3:5]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def train_batch(self, indices: ArrayLike, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random crops, each flipped left to right with probability 1/2.
+
+        Args:
+            indices: (B,) int64.
+            generator: Where the three numbers per image come from, see `drawn_batch`.
+
+        Returns:
+            Images (B, 3, S, S) uint8 and labels (B,) int64.
+        """
+        draws = torch.rand(np.size(indices), 3, generator=generator, dtype=torch.float64, device=generator.device)
+        return self.drawn_batch(indices, draws.cpu().numpy())
+
+    def drawn_batch(self, indices: ArrayLike, draws: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+        """The crops that `draws` (B, 3) in [0, 1) decide: how far down, how far right, and flipped from 1/2 on.
+
+        A picture is cropped uniformly over all positions that lie inside it.
+
+        Returns:
+            Images (B, 3, S, S) uint8 and labels (B,) int64.
+        """
+        indices = np.asarray(indices)
+        room = self._pictures[indices, 1:] - self.image_size + 1
+        return self._cut(indices, (draws[:, :2] * room).astype(np.int64), draws[:, 2] >= 0.5)
+
+    def batch(self, indices: ArrayLike) -> tuple[Tensor, Tensor]:
+        """The fixed crops, for evaluation: images (B, 3, S, S) uint8 and labels (B,) int64."""
+        indices = np.asarray(indices)
+        return self._cut(indices, self._corners[indices], np.zeros(len(indices), bool))
+
+    def _cut(
+        self, indices: NDArray[np.int64], corners: NDArray[np.int64], flipped: NDArray[np.bool_]
+    ) -> tuple[Tensor, Tensor]:
+        """Copy the crops; a flip is a copy to the mirrored place: no thread is woken for it, as torch would do."""
+        size = self.image_size
+        crops = np.empty((len(indices), 3, size, size), np.uint8)
+        places = np.column_stack([self._pictures[indices], corners]).tolist()
+        for crop, (offset, height, width, top, left), flip in zip(crops, places, flipped, strict=True):
+            picture = self._pixels[offset : offset + 3 * height * width].reshape(3, height, width)
+            target = crop[..., ::-1] if flip else crop
+            target[...] = picture[:, top : top + size, left : left + size]
+        return torch.from_numpy(crops), self.labels[indices]
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Bytes to the range of the model: float32 x / 127.5 - 1, in [-1, 1], any shape."""
+    return images.to(torch.float32) / 127.5 - 1

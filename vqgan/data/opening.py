@@ -1,0 +1,61 @@
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ...diagnostics.errors import InputError, unknown
+from .folder import folder
+from .images import Images
+from .photos import photos
+from .public import PUBLIC, public
+from .source import Source
+from .store import cache_folder, decoded
+
+KINDS = ("photos", "folder", *PUBLIC)
+
+
+def open_data(
+    spec: str,
+    image_size: int,
+    *,
+    cache: Path | None = None,
+    skip_unreadable: bool = False,
+    download: bool = False,
+    progress: Callable[[Iterable], Iterable] | None = None,
+) -> dict[str, Images]:
+    """Open a data set: decoded on first use, memory-mapped from the cache afterwards.
+
+    Args:
+        spec: `photos` (embedded), `folder:PATH`, `cifar10:PATH`, `mnist:PATH` or `fashion-mnist:PATH`.
+        image_size: Side of the square crops, in pixels.
+        cache: Folder of the cache; by default `store.cache_folder()`, which `VQTOOL_CACHE` decides. An entry is found
+            by the content of the images, so that a changed file is noticed and a moved folder is not decoded again.
+        skip_unreadable: Leave unreadable files out, and list them in `Images.skipped`, instead of raising.
+        download: Whether a public data set may be fetched.
+        progress: Wraps the list of pictures while they are decoded, such as `rich.progress.track`.
+
+    Returns:
+        The splits, by the names in `SPLITS`.
+
+    Raises:
+        InputError: one line, on an unknown spec, a missing folder, an empty split, an unreadable file, a size that
+            the data set does not allow, or a cache that cannot be written.
+    """
+    if image_size < 1:
+        raise InputError(f"image size {image_size} is not a positive number of pixels")
+    source = _look_at(spec, image_size, download)
+    return decoded(source, image_size, cache or cache_folder(), skip_unreadable, progress or iter)
+
+
+def _look_at(spec: str, image_size: int, download: bool) -> Source:
+    kind, _, path = spec.partition(":")
+    if kind not in KINDS and Path(spec).exists():
+        raise InputError(f"data set {spec!r} is a path: write folder:{spec}")
+    if kind not in KINDS:
+        raise unknown("data set", kind, KINDS)
+    if kind == "photos":
+        if path:
+            raise InputError(f"data set {spec!r}: photos takes no path, it is embedded")
+        return photos(image_size)
+    if not path:
+        raise InputError(f"data set {spec!r} needs a path: {kind}:PATH")
+    root = Path(path).expanduser()
+    return folder(root, image_size) if kind == "folder" else public(kind, root, image_size, download)

@@ -1,0 +1,103 @@
+"""Figures over a whole split, in float32."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..diagnostics import stats
+from ..diagnostics.errors import InputError, unknown
+from ..diagnostics.progress import track
+from ..diagnostics.run import RunDirectory
+from .checkpoint import load_checkpoint, load_weights
+from .config import Config, build_config, load_config
+from .data import SPLITS, Images, normalize, open_data
+from .metrics import ImageMetrics
+from .model import VQModel, build_model
+
+
+def show_decoding(pictures: Iterable) -> Iterator:
+    """Progress of the one decoding pass of a data set."""
+    pictures = list(pictures)
+    return track("decode", pictures, len(pictures))
+
+
+def open_images(config: Config) -> dict[str, Images]:
+    """The splits of the configured data set, decoded with progress where they are not in the cache."""
+    data = config.data
+    return open_data(
+        data.spec,
+        data.image_size,
+        cache=data.cache,
+        skip_unreadable=data.skip_unreadable,
+        download=data.download,
+        progress=show_decoding,
+    )
+
+
+@torch.no_grad()
+def reconstruct(model: VQModel, images: Images, count: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The first ``count`` images in batches: images and reconstructions (B, 3, S, S) in [-1, 1], indices (B, H, W).
+
+    In evaluation mode and float32; the model's mode is put back at the end.
+    """
+    was_training = model.training
+    device = next(model.parameters()).device
+    model.eval()
+    for start in range(0, count, batch_size):
+        batch = normalize(images.batch(np.arange(start, min(start + batch_size, count)))[0].to(device))
+        reconstructions, output = model(batch)
+        yield batch, reconstructions, output.indices
+    model.train(was_training)
+
+
+def evaluate_split(model: VQModel, images: Images, config: Config, split: str) -> tuple[dict[str, Any], NDArray]:
+    """The evaluation of ``model`` over all of ``images`` as ``evaluation-SPLIT.json`` keeps it, and the (K,) hits."""
+    net = "vgg" if config.loss.perceptual == "none" else config.loss.perceptual
+    metrics = ImageMetrics(next(model.parameters()).device, net, config.loss.perceptual_weights)
+    K, size = model.quantize.codebook_size, max(32, config.train.batch_size)
+    counts = torch.zeros(K, dtype=torch.int64, device=next(model.parameters()).device)
+    batches = reconstruct(model, images, len(images), size)
+    for batch, reconstructions, indices in track(f"evaluate {split}", batches, -(-len(images) // size)):
+        metrics.update(batch, reconstructions)
+        counts += torch.bincount(indices.flatten(), minlength=K)
+    hits = counts.cpu().numpy()
+    tokens = int(hits.sum())
+    return {
+        "split": split,
+        "images": len(images),
+        **metrics.compute(),
+        "codebook_size": len(hits),
+        "codes_used_split": int(stats.codes_used(hits)),
+        "perplexity_split": float(stats.perplexity(hits)),
+        "codes_used_ceiling": stats.expected_codes_used(len(hits), tokens),
+        "tokens": tokens,
+        "tokens_per_code": tokens / len(hits),
+        "missing": metrics.missing,
+    }, hits
+
+
+def evaluate_run(run: RunDirectory, split: str, checkpoint: str = "last", device: str = "auto") -> dict[str, Any]:
+    """Evaluate a checkpoint of a run over a whole split and keep the figures in ``RUN/evaluation-SPLIT.json``.
+
+    Raises:
+        InputError: The split or the checkpoint does not exist, or the checkpoint is of another model.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if not run.config.is_file():
+        raise InputError(f"{run.path} is not a run: it has no config.yaml")
+    config = build_config(load_config(run.config))
+    path = run.checkpoints / f"{checkpoint}.ckpt"
+    state = load_checkpoint(path)
+    model = build_model(config)
+    load_weights(model, state["learner"]["model"], path)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    figures, _ = evaluate_split(model.to(device), open_images(config)[split], config, split)
+    figures = {"checkpoint": checkpoint, "step": state["step"], **figures}
+    run.write_json(run.evaluation(split), figures)
+    return figures

@@ -1,0 +1,215 @@
+"""What learns: model, discriminator, their optimizers, the remedies, and the instrument that watches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from ..diagnostics import CodebookMonitor, Sink
+from .config import Config
+from .data import Batches, normalize
+from .discriminator import NLayerDiscriminator
+from .model import VQModel, build_model, seeded
+from .objective import Adversary, Losses, Reconstruction
+from .optimization import adam, learning_rate, set_learning_rate
+from .quantizers import REMEDIES
+from .quantizers.base import to_tokens
+from .quantizers.kmeans import kmeans
+
+CODEBOOK = "quantize"
+
+
+class Learner:
+    """All that a training step changes, and the step itself.
+
+    Args:
+        fabric: Where and in what precision.
+        config: The settings of the run.
+        sinks: Where the instrument's records go, on this rank.
+
+    Raises:
+        InputError: The weights of the perceptual network are not to be had.
+    """
+
+    def __init__(self, fabric: Fabric, config: Config, sinks: list[Sink]):
+        self.fabric = fabric
+        self.config = config
+        self.model: VQModel = fabric.to_device(build_model(config))  # type: ignore[assignment]
+        self.reconstruction = fabric.to_device(Reconstruction(config.loss))
+        optimizer = adam(self.model.parameters(), config.optimizer)
+        self.monitor = CodebookMonitor(self.model, optimizer, sinks, every=config.train.every)
+        settings = config.quantizer
+        self.remedies = [
+            REMEDIES[name](
+                self.model.quantize, optimizer, seed=config.train.seed, **getattr(settings, name).model_dump()
+            )
+            for name in settings.parsed.remedies
+        ]
+        self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
+        self.adversary = self._adversary() if config.loss.disc_start is not None else None
+
+    def _adversary(self) -> Adversary:
+        loss = self.config.loss
+        with seeded(self.config.train.seed + 2):
+            discriminator = NLayerDiscriminator(ndf=loss.disc_channels, n_layers=loss.disc_layers)
+        if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
+            discriminator = torch.nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
+        wrapped, optimizer = self.fabric.setup(discriminator, adam(discriminator.parameters(), self.config.optimizer))
+        return Adversary(wrapped, optimizer, loss, reduce=self._mean_over_ranks)
+
+    def _mean_over_ranks(self, tensor: Tensor) -> Tensor:
+        if not dist.is_initialized():
+            return tensor
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+        return tensor / dist.get_world_size()
+
+    def any_rank(self, flag: bool) -> bool:
+        """Whether ``flag`` is set on any rank; every rank gets the same answer."""
+        if self.fabric.world_size == 1:
+            return flag
+        return bool(self.fabric.all_reduce(torch.tensor(float(flag)), reduce_op="max"))
+
+    def parameters_trained(self) -> int:
+        """Number of parameters of the autoencoder, codebook included, that the optimizer trains."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    @torch.no_grad()
+    def start_codebook(self, batches: Batches) -> None:
+        """k-means of the first batches' latents, where the settings ask for it; the same codes on every rank."""
+        settings = self.config.quantizer
+        if settings.init != "kmeans":
+            return
+        self.model.eval()
+        images = (self._images(batches, step, 0) for step in range(settings.kmeans_batches))
+        tokens = torch.cat([to_tokens(self.model.latents(part)) for part in images])
+        generator = torch.Generator().manual_seed(self.config.train.seed)
+        codes = kmeans(tokens, settings.codebook_size, generator)
+        self.fabric.broadcast(codes)
+        self.model.quantize.overwrite(torch.arange(settings.codebook_size, device=codes.device), codes)
+
+    def _images(self, batches: Batches, step: int, micro: int) -> Tensor:
+        return normalize(self.fabric.to_device(batches(step, micro)[0]))
+
+    def step(self, step: int, batches: Batches) -> Losses:
+        """Optimizer step ``step`` (from 0): both sides of the game from one forward of the autoencoder.
+
+        Returns:
+            The unweighted parts of the losses by group and name, means over micro-batches, on the device.
+        """
+        self.model.train()
+        start = self.config.loss.disc_start
+        adversary = self.adversary if start is not None and step >= start else None
+        set_learning_rate(self.optimizer, rate := learning_rate(self.config.optimizer, step, self.config.train.steps))
+        pairs, losses = self._autoencoder_step(step, batches, adversary)
+        if adversary is not None:
+            set_learning_rate(adversary.optimizer, rate)
+            losses |= self._discriminator_step(pairs, adversary)
+        self.model.quantize.end_step()
+        for remedy in self.remedies:
+            if (codes := remedy.step()) is not None:
+                self.monitor.count_resets(CODEBOOK, codes)
+        return losses
+
+    def _autoencoder_step(
+        self, step: int, batches: Batches, adversary: Adversary | None
+    ) -> tuple[list[tuple[Tensor, Tensor]], Losses]:
+        """The autoencoder's update; also the (images, reconstructions) of each micro-batch, for the discriminator."""
+        pairs, parts = [], []
+        accumulate = self.config.train.accumulate
+        self.optimizer.zero_grad(set_to_none=True)
+        for micro in range(accumulate):
+            images = self._images(batches, step, micro)
+            with self.fabric.no_backward_sync(self.wrapped, enabled=micro + 1 < accumulate):
+                reconstructions, output = self.wrapped(images)
+                total, losses = self._objective(images, reconstructions, output, adversary)
+                self.fabric.backward(total / accumulate)
+            pairs.append((images, reconstructions.detach()))
+            parts.append(losses)
+        if self.config.optimizer.clip_norm is not None:
+            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.config.optimizer.clip_norm)
+        self.optimizer.step()
+        return (pairs if adversary is not None else []), _means(parts)
+
+    def _objective(
+        self, images: Tensor, reconstructions: Tensor, output: Any, adversary: Adversary | None
+    ) -> tuple[Tensor, Losses]:
+        with self.fabric.autocast():
+            nll, parts = self.reconstruction(images, reconstructions)
+            total = nll + self.config.loss.quantizer_weight * output.loss
+            losses = _named("loss", {**parts, "nll": nll, "quantizer": output.loss}) | _named(
+                "quantizer", output.losses
+            )
+            if adversary is not None:
+                generator, sides = adversary.generator_side(nll, reconstructions, self.model.decoder.conv_out.weight)
+                total = total + generator
+                losses |= _named("gan", sides)
+        return total, losses | _named("loss", {"total": total})
+
+    def _discriminator_step(self, pairs: list[tuple[Tensor, Tensor]], adversary: Adversary) -> Losses:
+        parts = []
+        adversary.optimizer.zero_grad(set_to_none=True)
+        for micro, (images, reconstructions) in enumerate(pairs, start=1):
+            with self.fabric.no_backward_sync(adversary.discriminator, enabled=micro < len(pairs)):  # type: ignore[arg-type]
+                with self.fabric.autocast():
+                    loss, sides = adversary.discriminator_side(images, reconstructions)
+                self.fabric.backward(loss / len(pairs))
+            parts.append(_named("gan", sides))
+        adversary.optimizer.step()
+        return _means(parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, besides the data; to be taken between two steps, by every rank."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "discriminator": self.adversary and self.adversary.state_dict(),
+            "disc_optimizer": self.adversary and self.adversary.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "remedies": [remedy.state_dict() for remedy in self.remedies],
+            "monitor": self.monitor.state_dict(),
+            "random": self._random_states(),
+        }
+
+    def _random_states(self) -> list[dict[str, Tensor]]:
+        states: list[Any] = [None] * self.fabric.world_size
+        if self.fabric.world_size == 1:
+            return [_random_state()]
+        dist.all_gather_object(states, _random_state())
+        return states
+
+    def load_state_dict(self, state: dict[str, Any], load_weights: Callable[[torch.nn.Module, Any], None]) -> None:
+        """Go on from ``state_dict``; ``load_weights`` puts weights into a module, or says why they do not fit."""
+        load_weights(self.model, state["model"])
+        if self.adversary is not None and state["discriminator"] is not None:
+            load_weights(self.adversary, state["discriminator"])
+            self.adversary.optimizer.load_state_dict(state["disc_optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        for remedy, remedy_state in zip(self.remedies, state["remedies"], strict=True):
+            remedy.load_state_dict(remedy_state)
+        self.monitor.load_state_dict(state["monitor"])
+        if len(state["random"]) == self.fabric.world_size:
+            _set_random_state(state["random"][self.fabric.global_rank])
+
+
+def _named(group: str, losses: Losses) -> Losses:
+    return {f"{group}/{name}": loss.detach() for name, loss in losses.items()}
+
+
+def _means(parts: list[Losses]) -> Losses:
+    return {name: torch.stack([losses[name] for losses in parts]).mean() for name in parts[0]}
+
+
+def _random_state() -> dict[str, Tensor]:
+    cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    return {"cpu": torch.get_rng_state()} | cuda
+
+
+def _set_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,79 @@
+"""The first stage: encoder, quantizer, decoder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .autoencoder import Decoder, Encoder
+from .config import Config, QuantizerSettings
+from .quantizers import QUANTIZERS, Quantizer, QuantizerOutput
+
+
+class VQModel(nn.Module):
+    """VQGAN's autoencoder, with the parameter names of taming-transformers' ``VQModel``.
+
+    Images (B, 3, S, S) in [-1, 1] become latents (B, D, S/f, S/f), these are quantized, and the codes become images.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, quantizer: Quantizer, z_channels: int):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.quant_conv = nn.Conv2d(z_channels, quantizer.dim, 1)
+        self.post_quant_conv = nn.Conv2d(quantizer.dim, z_channels, 1)
+        self.quantize = quantizer
+
+    def latents(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) images -> (B, D, S/f, S/f) latents, before quantization."""
+        return self.quant_conv(self.encoder(images))
+
+    def encode(self, images: Tensor) -> QuantizerOutput:
+        """(B, 3, S, S) images -> their quantized latents and indices."""
+        return self.quantize(self.latents(images))
+
+    def decode(self, quantized: Tensor) -> Tensor:
+        """(B, D, S/f, S/f) quantized latents -> (B, 3, S, S) images, not clamped."""
+        return self.decoder(self.post_quant_conv(quantized))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, QuantizerOutput]:
+        """Reconstructions of ``images`` and what the quantizer handed over."""
+        output = self.encode(images)
+        return self.decode(output.quantized), output
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers from ``seed`` within the block; the generator goes on afterwards as if nothing had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def build_model(config: Config) -> VQModel:
+    """A model as configured, initialised from the seed of the run.
+
+    The autoencoder draws its random numbers apart from the quantizer: runs with the same seed start from the same
+    encoder and decoder whatever their quantizer.
+    """
+    shape: dict[str, Any] = config.model.model_dump() | {"resolution": config.data.image_size}
+    with seeded(config.train.seed):
+        encoder, decoder = Encoder(**shape), Decoder(**shape)
+        with seeded(config.train.seed + 1):
+            quantizer = build_quantizer(config.quantizer)
+        return VQModel(encoder, decoder, quantizer, config.model.z_channels)
+
+
+def build_quantizer(settings: QuantizerSettings) -> Quantizer:
+    """The quantizer that the spec names, with its initial codes."""
+    name = settings.parsed.quantizer
+    quantizer = QUANTIZERS[name](settings.codebook_size, settings.dim, **getattr(settings, name).model_dump())
+    K = settings.codebook_size
+    codes = torch.empty(K, settings.dim)
+    if settings.init == "uniform":
+        quantizer.overwrite(torch.arange(K), codes.uniform_(-1 / K, 1 / K))
+    elif settings.init == "normal":
+        quantizer.overwrite(torch.arange(K), codes.normal_())
+    return quantizer

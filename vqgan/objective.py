@@ -1,0 +1,82 @@
+"""What the autoencoder minimises, and the discriminator that joins in later."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import LossSettings
+from .losses import DISCRIMINATOR_LOSSES, adaptive_weight, generator_loss
+
+Losses = dict[str, Tensor]
+
+
+class Reconstruction(nn.Module):
+    """nll = l1_weight |x - x'| + l2_weight (x - x')^2 + perceptual_weight LPIPS(x, x'), means over all elements.
+
+    Esser et al. 2021 (arXiv:2012.09841), sec. 3.1. It has no trainable parameters.
+
+    Raises:
+        InputError: The weights of the perceptual network are not to be had.
+    """
+
+    def __init__(self, settings: LossSettings):
+        super().__init__()
+        self.settings = settings
+        self.perceptual = None
+        if settings.perceptual != "none":
+            from .perceptual import perceptual_loss
+
+            self.perceptual = perceptual_loss(settings.perceptual, settings.perceptual_weights)
+
+    def forward(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Losses]:
+        """() the weighted sum and the unweighted parts that have a weight."""
+        weights = {"l1": self.settings.l1_weight, "l2": self.settings.l2_weight}
+        terms: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": F.l1_loss, "l2": F.mse_loss}
+        losses = {name: term(reconstructions, images) for name, term in terms.items() if weights[name]}
+        if self.perceptual is not None:
+            losses["perceptual"] = self.perceptual(reconstructions, images).mean()
+            weights["perceptual"] = self.settings.perceptual_weight
+        return sum((weights[name] * loss for name, loss in losses.items()), start=images.new_zeros(())), losses
+
+
+class Adversary(nn.Module):
+    """The two sides of the adversarial game, each blind to the other's gradient.
+
+    Args:
+        discriminator: (B, 3, S, S) images -> logits; may be wrapped for several devices.
+        optimizer: That of the discriminator.
+        settings: Weights and form of the loss.
+        reduce: Mean over ranks of a gradient, see ``adaptive_weight``.
+    """
+
+    def __init__(
+        self,
+        discriminator: nn.Module,
+        optimizer: Any,
+        settings: LossSettings,
+        reduce: Callable[[Tensor], Tensor] | None = None,
+    ):
+        super().__init__()
+        self.discriminator = discriminator
+        self.optimizer = optimizer
+        self.settings = settings
+        self.reduce = reduce
+
+    def generator_side(self, nll: Tensor, reconstructions: Tensor, last_layer: Tensor) -> tuple[Tensor, Losses]:
+        """() the generator's loss, weighted, and its parts. The discriminator's parameters get no gradient from it."""
+        self.discriminator.requires_grad_(False)
+        # Without the wrapper, which would wait for the gradients of parameters that get none here.
+        generator = generator_loss(getattr(self.discriminator, "module", self.discriminator)(reconstructions))
+        self.discriminator.requires_grad_(True)
+        weight = nll.new_ones(())
+        if self.settings.disc_adaptive:
+            weight = adaptive_weight(nll, generator, last_layer, self.reduce)
+        return self.settings.disc_weight * weight * generator, {"generator": generator, "weight": weight}
+
+    def discriminator_side(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Losses]:
+        """() the discriminator's loss and its parts. Reconstructions are taken as they are, without their history."""
+        real, fake = self.discriminator(images), self.discriminator(reconstructions.detach())
+        loss = DISCRIMINATOR_LOSSES[self.settings.disc_loss](real, fake)
+        return loss, {"discriminator": loss, "logits_real": real.mean(), "logits_fake": fake.mean()}

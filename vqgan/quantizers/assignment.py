@@ -1,0 +1,127 @@
+"""Nearest-code search: argmin_k |z - e_k|^2 without ever holding tokens x codes.
+
+With |z|^2 left out, the nearest code is the one of the greatest score z.e_k - |e_k|^2 / 2. One matmul gives a tile of
+scores: latents with a one appended, times codes with -|e_k|^2 / 2 appended. The tile is read once while it is still in
+cache. Torch's maximum without indices is several times faster than the one with them, so the search takes the maximum
+of each group of neighbouring codes and looks for the index in the best group only.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...diagnostics.errors import InputError
+
+#: Neighbouring codes that share one maximum.
+_GROUP = 64
+#: Tokens and codes of one score tile: 16 MiB on the CPU; 32 MiB elsewhere, where few large kernels beat many small ones.
+_CPU_TILE = (2048, 2048)
+_TILE = (4096, 2048)
+
+
+@torch.no_grad()
+def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
+    """The index of the code nearest to each latent in Euclidean distance.
+
+    Both sides are moved by minus the mean code first, which changes no distance but keeps the digits that the expanded
+    square loses on data far from the origin. The arithmetic is float32 whatever the dtype of the input, the autocast
+    and the matmul precision setting, so an index is the float64 argmin except where two codes are equally near within
+    float32 rounding. Equal codes go to the lowest index; a latent that is not finite goes to some valid index.
+
+    Args:
+        latents: (N, D), any floating dtype and layout; N may be 0.
+        codebook: (K, D), on the same device.
+
+    Returns:
+        (N,) int64, without a graph and without host synchronization.
+
+    Raises:
+        InputError: The shapes are not (N, D) and (K, D) with K at least 1.
+    """
+    _check_shapes(latents, codebook)
+    with torch.autocast(latents.device.type, enabled=False), _exact_matmul(latents.device):
+        center = codebook.float().mean(0)
+        codes = _with_bias(codebook.float() - center)
+        tile_tokens, tile_codes = _CPU_TILE if latents.device.type == "cpu" else _TILE
+        scores = codes.new_empty(min(tile_tokens, len(latents)) * min(tile_codes, len(codes)))
+        indices = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
+        for part, out in zip(latents.split(tile_tokens), indices.split(tile_tokens), strict=True):
+            tokens = F.pad(part.float() - center, (0, 1), value=1.0)
+            out.copy_(_best_of_tiles(tokens, codes.split(tile_codes), scores))
+    return indices.clamp_(max=len(codebook) - 1)
+
+
+def _check_shapes(latents: Tensor, codebook: Tensor) -> None:
+    if latents.ndim != 2 or codebook.ndim != 2 or latents.shape[1] != codebook.shape[1] or not len(codebook):
+        raise InputError(
+            f"latents {tuple(latents.shape)} and codebook {tuple(codebook.shape)} do not fit; "
+            "the search takes (N, D) and (K, D) with K at least 1"
+        )
+
+
+def _with_bias(codes: Tensor) -> Tensor:
+    """(K, D) -> (K', D + 1): codes with -|e|^2 / 2 appended, the last one repeated until K' is whole groups.
+
+    A repeated code scores as the last one does, so the caller clamps its index to K - 1.
+    """
+    biased = torch.cat([codes, codes.square().sum(1, keepdim=True) / -2], 1)
+    return torch.cat([biased, biased[-1:].expand(-len(codes) % _GROUP, -1)])
+
+
+def _best_of_tiles(tokens: Tensor, tiles: tuple[Tensor, ...], scores: Tensor) -> Tensor:
+    """(n,) index of the greatest score of each of (n, D + 1) ``tokens`` over all ``tiles`` of codes, in order."""
+    best = tokens.new_full((len(tokens),), -torch.inf)
+    indices = torch.zeros_like(best, dtype=torch.int64)
+    first = 0
+    for codes in tiles:
+        tile = scores[: len(tokens) * len(codes)].view(len(tokens), len(codes))
+        top, index = _best_of_tile(torch.mm(tokens, codes.T, out=tile))
+        indices = torch.where(top > best, index.add_(first), indices)
+        best = torch.maximum(best, top)
+        first += len(codes)
+    return indices
+
+
+def _best_of_tile(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, k) -> the greatest score of each row (n,) and where it stands (n,), the lowest place on ties."""
+    groups = scores.view(len(scores), scores.shape[1] // _GROUP, _GROUP)
+    top, group = groups.amax(2).max(1)
+    members = groups.gather(1, group[:, None, None].expand(-1, 1, _GROUP)).squeeze(1)
+    return top, members.argmax(1).add_(group, alpha=_GROUP)
+
+
+@contextmanager
+def _exact_matmul(device: torch.device) -> Iterator[None]:
+    """Float32 products of float32 operands: TF32 (CUDA) and bfloat16 (CPU) shortcuts off inside, then as before."""
+    backend: Any = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
+    matmul = backend.matmul
+    before = matmul.fp32_precision
+    if before not in ("tf32", "bf16"):
+        yield
+        return
+    matmul.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = "none"  # inherited from torch.backends: enough where that says the same
+        if matmul.fp32_precision != before:
+            matmul.fp32_precision = before
+
+
+@contextmanager
+def _exact_matmul_before_torch_2_9(device: torch.device) -> Iterator[None]:
+    """The same, where one setting covers all devices."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+if not hasattr(torch.backends, "fp32_precision"):
+    _exact_matmul = _exact_matmul_before_torch_2_9

@@ -1,0 +1,81 @@
+"""What every quantizer is: ``Quantizer`` and what its forward hands over, ``QuantizerOutput``."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class QuantizerOutput(NamedTuple):
+    """What a quantizer's forward hands over.
+
+    A NamedTuple, because a full backward hook fires on it; on a dataclass torch only warns.
+
+    Attributes:
+        quantized: (B, D, H, W) quantized latents, with a gradient path to the latents.
+        indices: (B, H, W) int64 index of the code of each token.
+        loss: () weighted sum of the parts, ready to be added to the objective.
+        losses: The unweighted parts by name, each (): "codebook", "commitment", "entropy", "kl".
+    """
+
+    quantized: Tensor
+    indices: Tensor
+    loss: Tensor
+    losses: dict[str, Tensor]
+
+
+def to_tokens(latents: Tensor) -> Tensor:
+    """(B, D, H, W) -> (B H W, D), contiguous, row-major as in taming-transformers."""
+    return latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
+
+
+def to_map(tokens: Tensor, shape: torch.Size) -> Tensor:
+    """(B H W, D) -> (B, D, H, W) of the given ``shape``, the inverse of ``to_tokens``."""
+    B, D, H, W = shape
+    return tokens.view(B, H, W, D).permute(0, 3, 1, 2)
+
+
+def straight_through(quantized: Tensor, latents: Tensor) -> Tensor:
+    """``quantized`` in the forward pass, the identity on ``latents`` in the backward pass.
+
+    Bengio et al. 2013, arXiv:1308.3432; van den Oord et al. 2017, arXiv:1711.00937, sec. 3.2.
+    """
+    return latents + (quantized - latents).detach()
+
+
+class Quantizer(nn.Module):
+    """A codebook of ``codebook_size`` vectors of ``dim`` and a rule that assigns one to each token.
+
+    Subclasses give ``codebook`` and ``forward``. Row k of every parameter whose first axis is ``codebook_size`` belongs
+    to code k: a remedy that rewrites codes relies on it to clear the optimizer's moments.
+    """
+
+    def __init__(self, codebook_size: int, dim: int):
+        super().__init__()
+        self.codebook_size = codebook_size
+        self.dim = dim
+
+    @property
+    def codebook(self) -> Tensor:
+        """(K, D) the codes as the decoder gets them."""
+        raise NotImplementedError
+
+    def forward(self, latents: Tensor) -> QuantizerOutput:
+        """Quantize (B, D, H, W) latents, in float32 whatever the autocast."""
+        raise NotImplementedError
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """(B, H, W) indices -> (B, D, H, W) codes."""
+        return F.embedding(indices, self.codebook).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def overwrite(self, codes: Tensor, vectors: Tensor) -> None:
+        """Put ``vectors`` (R, D) in the place of ``codes`` (R,), with all state that follows from them."""
+        self.codebook[codes] = vectors.to(self.codebook.dtype)
+
+    def end_step(self) -> None:
+        """What the quantizer does once per optimizer step, after it: moving averages, schedules. Here nothing."""
+
+    def extra_repr(self) -> str:
+        return f"codebook_size={self.codebook_size}, dim={self.dim}"

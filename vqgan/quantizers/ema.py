@@ -1,0 +1,110 @@
+"""The quantizer whose codebook follows the latents by exponential moving averages."""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .assignment import nearest_codes
+from .base import Quantizer, QuantizerOutput, straight_through, to_map, to_tokens
+
+
+class EMACodebook(nn.Module):
+    """Codes with the running count and the running sum of the latents that they stand for.
+
+    The count starts at one and the sum at the code itself, so that ``weight == embed_avg / cluster_size`` holds from
+    the beginning: a count of zero would divide the sum of an unused code by next to nothing and blow the code up.
+    """
+
+    weight: Tensor
+    cluster_size: Tensor
+    embed_avg: Tensor
+
+    def __init__(self, codebook_size: int, dim: int):
+        super().__init__()
+        weight = torch.empty(codebook_size, dim).uniform_(-1 / codebook_size, 1 / codebook_size)
+        self.register_buffer("weight", weight)
+        self.register_buffer("cluster_size", torch.ones(codebook_size))
+        self.register_buffer("embed_avg", weight.clone())
+
+
+class EMAQuantizer(Quantizer):
+    """Nearest code, straight-through gradient, codebook moved by exponential moving averages.
+
+    N_k <- g N_k + (1 - g) n_k,  m_k <- g m_k + (1 - g) sum z,  e_k = m_k / N_k
+    (van den Oord et al. 2017, arXiv:1711.00937, appendix A.1). The division uses the Laplace-smoothed count
+    (N_k + eps) / (N + K eps) N, which is not stored back. Sums and counts are taken over all micro-batches and ranks of
+    an optimizer step and enter the averages once, in ``end_step``.
+
+    loss = beta |z - sg[e]|^2.
+
+    Args:
+        codebook_size: K.
+        dim: D.
+        commitment_weight: beta.
+        decay: g.
+        eps: Laplace smoothing of the counts.
+    """
+
+    def __init__(
+        self, codebook_size: int, dim: int, *, commitment_weight: float = 0.25, decay: float = 0.99, eps: float = 1e-5
+    ):
+        super().__init__(codebook_size, dim)
+        self.commitment_weight = commitment_weight
+        self.decay = decay
+        self.eps = eps
+        self.embedding = EMACodebook(codebook_size, dim)
+        # (K, D + 1) sums of latents and, in the last column, counts since the last step. A plain attribute: as a buffer
+        # it would be overwritten by rank 0's at every forward under DistributedDataParallel.
+        self._pending: Tensor | None = None
+
+    @property
+    def codebook(self) -> Tensor:
+        return self.embedding.weight
+
+    def forward(self, latents: Tensor) -> QuantizerOutput:
+        with torch.autocast(latents.device.type, enabled=False):
+            tokens = to_tokens(latents.float())
+            indices = nearest_codes(tokens, self.codebook)
+            codes = F.embedding(indices, self.codebook)
+            if self.training:
+                self._accumulate(tokens.detach(), indices)
+            commitment = F.mse_loss(tokens, codes)
+            quantized = straight_through(codes, tokens)
+        B, _, H, W = latents.shape
+        return QuantizerOutput(
+            to_map(quantized, latents.shape),
+            indices.view(B, H, W),
+            self.commitment_weight * commitment,
+            {"commitment": commitment},
+        )
+
+    def _accumulate(self, tokens: Tensor, indices: Tensor) -> None:
+        pending = tokens.new_zeros(self.codebook_size, self.dim + 1) if self._pending is None else self._pending
+        self._pending = pending.index_add_(0, indices, F.pad(tokens, (0, 1), value=1.0))
+
+    @torch.no_grad()
+    def end_step(self) -> None:
+        """Let the sums and counts of the step, over all ranks, into the moving averages."""
+        if self._pending is None:
+            return
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(self._pending)
+        book = self.embedding
+        book.embed_avg.lerp_(self._pending[:, :-1], 1 - self.decay)
+        book.cluster_size.lerp_(self._pending[:, -1], 1 - self.decay)
+        total = book.cluster_size.sum()
+        smoothed = (book.cluster_size + self.eps) / (total + self.codebook_size * self.eps) * total
+        book.weight.copy_(book.embed_avg / smoothed.unsqueeze(1))
+        self._pending = None
+
+    @torch.no_grad()
+    def overwrite(self, codes: Tensor, vectors: Tensor) -> None:
+        """Put ``vectors`` (R, D) in the place of ``codes`` (R,), as heavy as the average code.
+
+        The running sum and count follow: without them the next step would put the old code back.
+        """
+        super().overwrite(codes, vectors)
+        mean = self.embedding.cluster_size.mean()
+        self.embedding.cluster_size[codes] = mean
+        self.embedding.embed_avg[codes] = vectors.to(self.embedding.embed_avg.dtype) * mean

@@ -1,0 +1,132 @@
+"""The quantizer that samples its codes: Gumbel-softmax."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .assignment import nearest_codes
+from .base import Quantizer, QuantizerOutput, to_map, to_tokens
+from .chunks import map_chunks
+
+
+class GumbelQuantizer(Quantizer):
+    """Logits over the codes by a 1x1 convolution, a Gumbel-softmax sample in training, the largest logit in evaluation.
+
+    q = softmax((l + g) / tau) E with Gumbel noise g (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017,
+    arXiv:1611.00712), regularised by the KL divergence of each token's posterior from the uniform one,
+    loss = kl_weight mean_tokens sum_k p_k ln(p_k K) (Ramesh et al. 2021, arXiv:2102.12092). It has the parameters of
+    taming-transformers' ``GumbelQuantize`` and no K x K projection. The latents are D-dimensional logit features: a
+    distance between them and the codes, such as the record's distortion, does not decide the assignment here.
+
+    Temperature and KL weight follow schedules of the number of optimizer steps, which is part of the state.
+
+    Args:
+        codebook_size: K.
+        dim: D.
+        straight_through: Pass the one-hot sample forward and the gradient of the soft one backward; else the soft one.
+        temperature_start: tau at the first step.
+        temperature_end: tau from ``temperature_steps`` on; a half cosine in between.
+        temperature_steps: Length of the temperature schedule in optimizer steps.
+        kl_weight: Weight of the KL term after its warm-up.
+        kl_warmup_steps: Optimizer steps over which the KL weight rises linearly from zero.
+    """
+
+    updates: Tensor
+
+    def __init__(
+        self,
+        codebook_size: int,
+        dim: int,
+        *,
+        straight_through: bool = True,
+        temperature_start: float = 1.0,
+        temperature_end: float = 1 / 16,
+        temperature_steps: int = 10_000,
+        kl_weight: float = 5e-4,
+        kl_warmup_steps: int = 0,
+    ):
+        super().__init__(codebook_size, dim)
+        self.straight_through = straight_through
+        self.temperature_start = temperature_start
+        self.temperature_end = temperature_end
+        self.temperature_steps = temperature_steps
+        self.max_kl_weight = kl_weight
+        self.kl_warmup_steps = kl_warmup_steps
+        self.proj = nn.Conv2d(dim, codebook_size, 1)
+        self.embed = nn.Embedding(codebook_size, dim)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def codebook(self) -> Tensor:
+        return self.embed.weight
+
+    @property
+    def temperature(self) -> Tensor:
+        """() tau now, on the device: reading it does not wait for the device."""
+        progress = (self.updates / self.temperature_steps).clamp(max=1.0)
+        return self.temperature_end + (self.temperature_start - self.temperature_end) * (
+            (1 + torch.cos(math.pi * progress)) / 2
+        )
+
+    @property
+    def kl_weight(self) -> Tensor:
+        """() weight of the KL term now, on the device."""
+        if self.kl_warmup_steps == 0:
+            return torch.full((), self.max_kl_weight, device=self.updates.device)
+        return self.max_kl_weight * (self.updates / self.kl_warmup_steps).clamp(max=1.0)
+
+    @property
+    def bias(self) -> Tensor:
+        """(K,) constant part of the logits."""
+        assert self.proj.bias is not None
+        return self.proj.bias
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """(n, D) tokens -> (n, K) logits."""
+        return F.linear(tokens, self.proj.weight.flatten(1), self.bias)
+
+    def forward(self, latents: Tensor) -> QuantizerOutput:
+        with torch.autocast(latents.device.type, enabled=False):
+            tokens = to_tokens(latents.float())
+            parts = map_chunks(self._sample if self.training else self._choose, tokens, self.codebook_size)
+            quantized, indices, kl_sums = (torch.cat(list(column)) for column in zip(*parts, strict=True))
+            kl = kl_sums.sum() / len(tokens)
+        B, _, H, W = latents.shape
+        return QuantizerOutput(to_map(quantized, latents.shape), indices.view(B, H, W), self.kl_weight * kl, {"kl": kl})
+
+    def _sample(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.logits(tokens)
+        sample = F.gumbel_softmax(logits, self.temperature, hard=self.straight_through)  # type: ignore[arg-type]
+        return sample @ self.codebook, sample.argmax(1), self._kl(logits)
+
+    def _choose(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.logits(tokens)
+        indices = logits.argmax(1)
+        return F.embedding(indices, self.codebook), indices, self._kl(logits)
+
+    def _kl(self, logits: Tensor) -> Tensor:
+        """(1,) sum over tokens of KL(p || uniform) = ln K - H(p)."""
+        log_p = F.log_softmax(logits, dim=1)
+        return (log_p.exp() * (log_p + math.log(self.codebook_size))).sum().view(1)
+
+    @torch.no_grad()
+    def end_step(self) -> None:
+        """Move the schedules on by one optimizer step."""
+        self.updates += 1
+
+    @torch.no_grad()
+    def overwrite(self, codes: Tensor, vectors: Tensor) -> None:
+        """Put ``vectors`` (R, D) in the place of ``codes`` (R,), each with the logit row of its nearest other code.
+
+        A code is chosen by its row of the projection, not by its place: with the row of a dead code it would stay dead.
+        """
+        others = torch.ones(self.codebook_size, dtype=torch.bool, device=codes.device)
+        others[codes] = False
+        others = others.nonzero().squeeze(1)
+        if len(others):
+            donors = others[nearest_codes(vectors.float(), self.codebook[others])]
+            self.proj.weight[codes] = self.proj.weight[donors]
+            self.bias[codes] = self.bias[donors]
+        super().overwrite(codes, vectors)

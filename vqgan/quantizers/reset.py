@@ -1,0 +1,120 @@
+"""The remedy that revives dead codes: ``DeadCodeReset``."""
+
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .base import Quantizer, QuantizerOutput, to_tokens
+from .kmeans import jitter, kmeans, sample_rows
+
+Source = Literal["latents", "codes", "kmeans"]
+
+
+class DeadCodeReset:
+    """Every ``every`` optimizer steps, redraws the codes that got too few hits since the last time.
+
+    A code is dead when its hits over the window are below ``threshold`` times the mean hits of a code: a share of the
+    mean, so that the batch size and the number of codes do not change its meaning (as in Mimi, Defossez et al. 2024,
+    arXiv:2410.00037; the idea is the random restart of Jukebox, Dhariwal et al. 2020, arXiv:2005.00341, sec. 3.1).
+    Works on any ``Quantizer`` through ``overwrite``, so that EMA sums and counts follow; the optimizer's moments of the
+    rows are cleared, or the momentum of the dead code would drag the new one away.
+
+    Args:
+        quantizer: Whose codes are watched and rewritten.
+        optimizer: Whose moments are cleared; None where the codebook is not trained by one.
+        every: Optimizer steps between two resets, and the window over which hits are counted.
+        threshold: Share of the mean hits below which a code is dead.
+        source: Where new codes are drawn from: ``latents`` of the last batch, ``codes`` in use by their hits, or
+            ``kmeans`` of the latents of the last batch.
+        noise: Standard deviation of the noise added to the drawn vectors, as a share of their spread.
+        seed: Seeds the draws. They use a generator of their own: the model's random numbers stay as they were.
+    """
+
+    def __init__(
+        self,
+        quantizer: Quantizer,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        every: int = 100,
+        threshold: float = 0.1,
+        source: Source = "latents",
+        noise: float = 0.01,
+        seed: int = 0,
+    ):
+        self.quantizer = quantizer
+        self.optimizer = optimizer
+        self.every = every
+        self.threshold = threshold
+        self.source: Source = source
+        self.noise = noise
+        self.seed = seed
+        self.steps = 0
+        self.hits = torch.zeros(quantizer.codebook_size, dtype=torch.int64, device=quantizer.codebook.device)
+        self._latents: Tensor | None = None
+        self._hook = quantizer.register_forward_hook(self._observe)
+
+    def _observe(self, module: torch.nn.Module, inputs: tuple[Tensor], output: QuantizerOutput) -> None:
+        if not module.training:
+            return
+        indices = output.indices.flatten()
+        self.hits = self.hits.to(indices.device)
+        self.hits.index_add_(0, indices, torch.ones_like(indices))
+        if (self.steps + 1) % self.every == 0:
+            self._latents = inputs[0].detach()
+
+    @torch.no_grad()
+    def step(self) -> Tensor | None:
+        """Call once per optimizer step, after it. Returns the (R,) codes that were reset, None where none was."""
+        self.steps += 1
+        if self.steps % self.every or self._latents is None:
+            return None
+        hits, latents = self.hits.clone(), to_tokens(self._latents.float())
+        self.hits.zero_()
+        self._latents = None
+        if _distributed():
+            dist.all_reduce(hits)
+        alive = hits >= self.threshold * hits.float().mean()
+        dead = (~alive).nonzero().squeeze(1)
+        if len(dead) == 0:
+            return None
+        vectors = self._draw(len(dead), latents, hits * alive)
+        if _distributed():
+            dist.broadcast(vectors, src=0)  # each rank drew from its own latents
+        self.quantizer.overwrite(dead, vectors)
+        self._clear_moments(dead)
+        return dead
+
+    def _draw(self, count: int, latents: Tensor, hits: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.steps)
+        if self.source == "kmeans":
+            return jitter(kmeans(latents, count, generator), self.noise, latents, generator)
+        if self.source == "codes":
+            chosen = torch.multinomial(hits.double().cpu(), count, replacement=True, generator=generator)
+            codes = self.quantizer.codebook
+            return jitter(codes[chosen.to(codes.device)], self.noise, latents, generator)
+        return jitter(sample_rows(latents, count, generator), self.noise, latents, generator)
+
+    def _clear_moments(self, codes: Tensor) -> None:
+        if self.optimizer is None:
+            return
+        for parameter in self.quantizer.parameters():
+            if parameter.shape[0] != self.quantizer.codebook_size:
+                continue
+            for moment in self.optimizer.state.get(parameter, {}).values():
+                if torch.is_tensor(moment) and moment.shape == parameter.shape:
+                    moment[codes] = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The window's hits and the number of steps; to be taken between two steps."""
+        return {"steps": self.steps, "hits": self.hits.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        self.steps = state["steps"]
+        self.hits.copy_(state["hits"])
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,56 @@
+"""The straight-through quantizer of VQ-VAE."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .assignment import nearest_codes
+from .base import Quantizer, QuantizerOutput, straight_through, to_map, to_tokens
+
+
+class StandardQuantizer(Quantizer):
+    """Nearest code, straight-through gradient, codebook moved by its own loss.
+
+    loss = |sg[z] - e|^2 + beta |z - sg[e]|^2, both as means over tokens and dimensions
+    (van den Oord et al. 2017, arXiv:1711.00937, eq. 3).
+
+    Args:
+        codebook_size: K.
+        dim: D.
+        commitment_weight: beta, on the commitment term |z - sg[e]|^2.
+        legacy: Put beta on the codebook term instead, the order that taming-transformers trains with by default.
+    """
+
+    def __init__(self, codebook_size: int, dim: int, *, commitment_weight: float = 0.25, legacy: bool = False):
+        super().__init__(codebook_size, dim)
+        self.commitment_weight = commitment_weight
+        self.legacy = legacy
+        self.embedding = nn.Embedding(codebook_size, dim)
+        nn.init.uniform_(self.embedding.weight, -1 / codebook_size, 1 / codebook_size)
+
+    @property
+    def codebook(self) -> Tensor:
+        return self.embedding.weight
+
+    def forward(self, latents: Tensor) -> QuantizerOutput:
+        with torch.autocast(latents.device.type, enabled=False):
+            tokens = to_tokens(latents.float())
+            indices = nearest_codes(tokens, self.codebook)
+            codes = F.embedding(indices, self.codebook)
+            losses = self.losses(tokens, codes)
+            quantized = straight_through(codes, tokens)
+        B, _, H, W = latents.shape
+        return QuantizerOutput(to_map(quantized, latents.shape), indices.view(B, H, W), self.weighted(losses), losses)
+
+    def losses(self, tokens: Tensor, codes: Tensor) -> dict[str, Tensor]:
+        """The unweighted parts of the loss for (N, D) tokens and their (N, D) codes."""
+        return {
+            "codebook": F.mse_loss(codes, tokens.detach()),
+            "commitment": F.mse_loss(tokens, codes.detach()),
+        }
+
+    def weighted(self, losses: dict[str, Tensor]) -> Tensor:
+        """Their weighted sum."""
+        if self.legacy:
+            return self.commitment_weight * losses["codebook"] + losses["commitment"]
+        return losses["codebook"] + self.commitment_weight * losses["commitment"]

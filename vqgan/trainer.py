@@ -1,0 +1,297 @@
+"""The training run: the loop around the learner, its files and its ends."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+
+from ..diagnostics import RunDirectory, Sink, TraceSink, stats
+from ..diagnostics.errors import InputError, RunFailedError
+from ..diagnostics.findings import Finding, append_finding
+from ..diagnostics.progress import progress
+from ..diagnostics.tensorboard import TensorBoardSink, add_hparams, add_layout, add_projector
+from .checkpoint import load_checkpoint, load_weights, save_checkpoint
+from .config import Config, flatten
+from .data import Batches
+from .evaluation import evaluate_split, open_images, reconstruct
+from .interrupt import stop_on_signal
+from .learner import CODEBOOK, Learner
+from .logbook import Logbook, Meter, environment
+from .metrics import to_unit_range
+
+Outcome = Literal["done", "interrupted"]
+SAMPLES = 8
+
+
+def train(config: Config, folder: Path, resume: bool = False) -> Outcome:
+    """Train a first stage into ``folder``.
+
+    Args:
+        config: The settings; they are written to ``folder/config.yaml``, which alone repeats the run.
+        folder: The run folder: new, or that of the run to resume.
+        resume: Go on from the last checkpoint in ``folder``; where there is none, from the start.
+
+    Returns:
+        "done", or "interrupted" when SIGINT or SIGTERM stopped the run after a step and a checkpoint.
+
+    Raises:
+        InputError: Something in the settings, the data or the folder is wrong.
+        RunFailedError: A loss was not finite; a checkpoint and a finding tell more.
+    """
+    fabric = Fabric(
+        accelerator=_accelerator(config),
+        devices=config.train.devices,
+        precision=_precision(config),
+        # Buffers stay each rank's own: averages are reduced where they are made, once per step.
+        strategy=DDPStrategy(start_method="spawn", broadcast_buffers=False) if config.train.devices > 1 else "auto",
+    )
+    return fabric.launch(_train, config, folder, resume)  # type: ignore[arg-type]
+
+
+def _accelerator(config: Config) -> str:
+    """The device's name, where there are as many as asked for."""
+    available = torch.cuda.device_count()
+    device = ("cuda" if available else "cpu") if config.train.device == "auto" else config.train.device
+    if device == "cuda" and config.train.devices > available:
+        raise InputError(
+            f"train.devices {config.train.devices} on cuda: {available} found; choose cpu or fewer devices"
+        )
+    return device
+
+
+def _precision(config: Config) -> Any:
+    if config.train.precision == "16" and _accelerator(config) == "cpu":
+        raise InputError("train.precision 16 needs a CUDA device; choose bf16 or 32")
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[config.train.precision]
+
+
+def _train(fabric: Fabric, config: Config, folder: Path, resume: bool) -> Outcome:
+    torch.manual_seed(config.train.seed + fabric.global_rank)
+    return Trainer(fabric, config, RunDirectory(folder), resume).run()
+
+
+class Trainer:
+    """One run from its first or next step to its end."""
+
+    def __init__(self, fabric: Fabric, config: Config, run: RunDirectory, resume: bool):
+        self.fabric, self.config, self.run_folder = fabric, config, run
+        self.images = open_images(config)
+        settings = config.train
+        self.batches = Batches(
+            self.images["train"],
+            settings.batch_size,
+            settings.seed,
+            fabric.world_size,
+            fabric.global_rank,
+            settings.accumulate,
+            config.data.flip,
+        )
+        self.last = run.checkpoints / "last.ckpt"
+        state = load_checkpoint(self.last) if resume and self.last.exists() else None
+        self.learner = Learner(fabric, config, [])
+        self.meter = Meter()
+        self.done, self.seconds = 0, 0.0
+        self.best = float("inf")
+        if state is not None:
+            self._restore(state)
+        self.logbook = None
+        if fabric.is_global_zero:
+            self._open_files(None if state is None else self.done)
+        if state is None:
+            self.learner.start_codebook(self.batches)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.learner.load_state_dict(state["learner"], lambda module, weights: load_weights(module, weights, self.last))
+        self.meter.load_state_dict(state["meter"], self.fabric.device)
+        self.done, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+
+    def _open_files(self, resume_at: int | None) -> None:
+        """Nothing is written before this: what is wrong with settings, data or weights has shown by now."""
+        run = self.run_folder
+        for folder in (run.path, run.samples, run.checkpoints):
+            folder.mkdir(parents=True, exist_ok=True)
+        run.config.write_text(self.config.to_yaml(), encoding="utf-8")
+        run.write_json(run.environment, environment(self.fabric.device, self.fabric.world_size))
+        self.logbook = Logbook(run, resume_at, self.config.train.tensorboard)
+        sinks: list[Sink] = [TraceSink(run.path, resume_at)]
+        if self.logbook.writer is not None:
+            sinks.append(TensorBoardSink(self.logbook.writer))
+            add_layout(self.logbook.writer, CODEBOOK)
+        self.learner.monitor.sinks = sinks
+
+    def run(self) -> Outcome:
+        """Train to the last step, then evaluate; or stop when asked to."""
+        with stop_on_signal() as stop, progress("train", self.config.train.steps, start=self.done) as show:
+            clock = Clock(self.done)
+            while self.done < self.config.train.steps and not self._asked_to_stop(bool(stop)):
+                self.meter.add(self.learner.step(self.done, self.batches))
+                self.done += 1
+                if self._due(self.config.train.log_every):
+                    self.seconds += clock.lap()
+                    speed = self.config.train.batch_size * clock.steps_per_second(self.done)
+                    show(self.done, self._log(speed))
+                if self._due(self.config.train.validate_every):
+                    self.seconds += clock.lap()
+                    if self.fabric.broadcast(self._validate()):
+                        self._save(self.run_folder.checkpoints / "best.ckpt")
+                    clock.lap()
+                if self._due(self.config.train.checkpoint_every):
+                    self.seconds += clock.lap()
+                    self._save(self.last)
+                    clock.lap()
+            self.seconds += clock.lap()
+        if self.done < self.config.train.steps:
+            self._save(self.last)
+            self._close()
+            return "interrupted"
+        self._finish()
+        return "done"
+
+    def _asked_to_stop(self, here: bool) -> bool:
+        """With several ranks all stop after the same step: they ask each other now and then."""
+        if self.fabric.world_size > 1 and self.done % self.config.train.log_every:
+            return False
+        return self.learner.any_rank(here)
+
+    def _due(self, every: int | None) -> bool:
+        return self.done == self.config.train.steps or (every is not None and self.done % every == 0)
+
+    def _log(self, images_per_second: float) -> str:
+        """Write the means since the last time; the figures worth showing."""
+        values = self._finite(self.meter.read())
+        self.meter.clear()
+        if self.logbook is not None:
+            rate = self.learner.optimizer.param_groups[0]["lr"]
+            extra = {"optimizer/lr": rate, "speed/images_per_second": images_per_second}
+            self.logbook.write(self.done, values | extra)
+        shown = [f"{name.removeprefix('loss/')} {values[name]:.4f}" for name in values if name.startswith("loss/")]
+        return ", ".join([f"{images_per_second:.0f} images/s", *shown, self._codes_line()])
+
+    def _codes_line(self) -> str:
+        """Codes used and perplexity in the last record, or in the window that is open where there is none yet."""
+        hits = self.learner.monitor.last_hits(CODEBOOK)
+        return f"codes {stats.codes_used(hits)}/{len(hits)}, perplexity {stats.perplexity(hits):.1f} (last record)"
+
+    def _finite(self, values: dict[str, float]) -> dict[str, float]:
+        """The values, where all are finite; else the end of the run."""
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if not self.learner.any_rank(bool(bad)):
+            return values
+        path = self.run_folder.checkpoints / "failed.ckpt"
+        self._write_state(path)
+        finding = Finding(
+            check="finite losses",
+            severity="problem",
+            statement=f"{', '.join(bad)} not finite within the {self.config.train.log_every} steps up to {self.done}",
+            evidence=values | {"step": self.done},
+            advice="last.ckpt is from before; lower optimizer.lr, set optimizer.clip_norm or train.precision 32",
+        )
+        if self.fabric.is_global_zero:
+            append_finding(self.run_folder.findings, finding)
+        self._close()
+        raise RunFailedError(f"{finding.statement}; see {path} and {self.run_folder.findings}")
+
+    @torch.no_grad()
+    def _validate(self) -> bool:
+        """Reconstruction and codes used on the first images of the validation split; whether it is a new best."""
+        if self.logbook is None:
+            return False
+        images = self.images["validation"]
+        count = min(self.config.train.validate_images, len(images))
+        model = self.learner.model
+        meter, hits, first = Meter(), torch.zeros(model.quantize.codebook_size, dtype=torch.int64), None
+        for batch, reconstructions, indices in reconstruct(model, images, count, self.config.train.batch_size):
+            nll, parts = self.learner.reconstruction(batch, reconstructions)
+            meter.add({name: value * len(batch) / count for name, value in {"nll": nll, **parts}.items()})
+            hits += torch.bincount(indices.flatten().cpu(), minlength=len(hits))
+            first = first or (batch[:SAMPLES], reconstructions[:SAMPLES])
+        values = {f"validation/{name}": float(total) for name, total in meter.sums.items()}
+        counted = {"codes_used": stats.codes_used(hits.numpy()), "perplexity": stats.perplexity(hits.numpy())}
+        values |= {f"validation/{name}_in_{count}_images": float(value) for name, value in counted.items()}
+        self.logbook.write(self.done, values)
+        assert first is not None
+        self._save_samples(*first)
+        better = values["validation/nll"] < self.best
+        self.best = min(self.best, values["validation/nll"])
+        return better
+
+    def _save_samples(self, images: Tensor, reconstructions: Tensor) -> None:
+        """A row of images above a row of their reconstructions."""
+        grid = make_grid(to_unit_range(torch.cat([images, reconstructions])), nrow=len(images)).cpu()
+        save_image(grid, self.run_folder.samples / f"reconstructions-{self.done:07d}.png")
+        if self.logbook is not None and self.logbook.writer is not None:
+            self.logbook.writer.add_image("reconstructions: images above, reconstructions below", grid, self.done)
+
+    def _save(self, path: Path) -> None:
+        """A checkpoint of a healthy state, with everything recorded so far on disk before it."""
+        self._finite(self.meter.read())
+        self.learner.monitor.flush()
+        self._write_state(path)
+
+    def _write_state(self, path: Path) -> None:
+        state = {
+            "step": self.done,
+            "seconds": self.seconds,
+            "best": self.best,
+            "meter": self.meter.state_dict(),
+            "learner": self.learner.state_dict(),
+        }
+        if self.fabric.is_global_zero:
+            save_checkpoint(path, state)
+
+    def _finish(self) -> None:
+        """The last record, the evaluation over the test split, and ``DONE``."""
+        self.learner.monitor.close()
+        if self.logbook is not None:
+            model = self.learner.model
+            figures, hits = evaluate_split(model, self.images["test"], self.config, "test")
+            figures = {"checkpoint": "last", "step": self.done, **figures}
+            self.run_folder.write_json(self.run_folder.evaluation("test"), figures)
+            epochs = self.done / self.batches.steps_per_epoch
+            hours = self.seconds / 3600 * self.fabric.world_size
+            summary = {
+                "steps": self.done,
+                "epochs": epochs,
+                "seconds": self.seconds,
+                "device_hours_per_epoch": hours / epochs,
+                "trainable_parameters": self.learner.parameters_trained(),
+            }
+            if self.logbook.writer is not None:
+                add_projector(self.logbook.writer, CODEBOOK, model.quantize.codebook.detach().cpu(), hits, self.done)
+                numbers = {f"test/{name}": value for name, value in figures.items() if isinstance(value, int | float)}
+                add_hparams(self.logbook.writer, flatten(self.config.model_dump(mode="json")), numbers, self.done)
+            self.run_folder.write_json(self.run_folder.done, summary)
+        self._close()
+
+    def _close(self) -> None:
+        self.learner.monitor.flush()
+        self.learner.monitor.detach()
+        if self.logbook is not None:
+            self.logbook.close()
+
+
+class Clock:
+    """Seconds since the last lap, and the pace since the last time that was asked."""
+
+    def __init__(self, step: int):
+        self._lap = self._pace_at = time.perf_counter()
+        self._pace_step = step
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        now = time.perf_counter()
+        seconds, self._lap = now - self._lap, now
+        return seconds
+
+    def steps_per_second(self, step: int) -> float:
+        """Pace since this was last asked."""
+        now = time.perf_counter()
+        pace = (step - self._pace_step) / (now - self._pace_at)
+        self._pace_at, self._pace_step = now, step
+        return pace
