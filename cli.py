@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="vqtool",
     help="Watch the codebook of a vector-quantized model live and die, and compare what keeps it alive.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
 )
 RUNS = Path("runs")
 RECIPE = "photos"
+DEBUG = {"train.steps": 10, "train.log_every": 1, "train.every": 1, "train.validate_every": 10}
 
 
 class RunOptions:
@@ -65,14 +66,12 @@ class RunOptions:
             "data.skip_unreadable": skip_unreadable or None,
             "data.download": download or None,
         }
-        if debug:
-            self.options |= {"train.steps": 10, "train.log_every": 1, "train.every": 1, "train.validate_every": 10}
 
     def build(self, resumed: Path | None = None, **own: Any) -> "Config":
         """Recipe or file, then --set, then options, then ``own``; validated.
 
         Args:
-            resumed: Config of a run to go on with, in place of recipe and file.
+            resumed: Config of a run to go on with, where neither recipe nor file is given.
             **own: Values by dotted name with ``__`` for the dot; None where not given.
         """
         from .diagnostics.errors import InputError
@@ -81,15 +80,12 @@ class RunOptions:
 
         if self.recipe is not None and self.config is not None:
             raise InputError("give --recipe or --config, not both")
-        if resumed is not None:
-            tree = load_config(resumed)
-        elif self.config is not None:
-            tree = load_config(self.config)
-        else:
-            tree = recipe(self.recipe or RECIPE).settings
+        file = self.config or (resumed if self.recipe is None else None)
+        tree = load_config(file) if file is not None else recipe(self.recipe or RECIPE).settings
         for text in self.assignments:
             tree = merge(tree, assignment(text))
-        given = self.options | {name.replace("__", "."): value for name, value in own.items()}
+        given = self.options | (DEBUG if self.debug else {})
+        given |= {name.replace("__", "."): value for name, value in own.items()}
         for name, value in given.items():
             if value is not None:
                 tree = merge(tree, nest(name, value))
@@ -104,13 +100,11 @@ class RunOptions:
             words += ["--config", str(self.config)]
         for text in self.assignments:
             words += ["--set", text]
-        if self.debug:
-            return [*words, "--debug"]
         for name, value in self.options.items():
             option = "--data" if name == "data.spec" else "--" + name.partition(".")[2].replace("_", "-")
             if value is not None:
                 words += [option] if value is True else [option, str(value)]
-        return words
+        return [*words, "--debug"] if self.debug else words
 
 
 def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -176,7 +170,7 @@ def ablate(
     from .diagnostics.errors import InputError
     from .experiments import ablation
 
-    if not all(seed.strip().isdigit() for seed in seeds.split(",")):
+    if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
         raise InputError(f"--seeds {seeds!r} should be whole numbers with commas between them, as in 0,1,2")
     folder = out or _new_folder("ablation")
     trials = ablation.plan(
@@ -283,9 +277,14 @@ def _check_folder(folder: Path, resume: bool) -> None:
     from .diagnostics.errors import InputError
 
     if resume and not folder.is_dir():
-        raise InputError(f"nothing to resume: {folder} does not exist")
+        raise InputError(f"nothing to resume: there is no folder {folder}")
+    if resume and any(folder.iterdir()) and not (folder / "config.yaml").exists():
+        raise InputError(f"nothing to resume: {folder} is not a run, it has no config.yaml")
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"run folder {folder} exists: choose another --out, or add --resume to go on with it")
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise InputError(f"run folder {folder} cannot be written: {nearest} is not a folder that takes files")
 
 
 def _unchanged(config: "Config", path: Path) -> bool:
@@ -296,18 +295,18 @@ def _unchanged(config: "Config", path: Path) -> bool:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the run failed, 2 the input was wrong, 130 interrupted."""
-    from .diagnostics.errors import InputError, RunFailedError
-
     try:
-        code = app(standalone_mode=False)
-    except InputError as error:
-        code = _complain(str(error), 2)
-    except RunFailedError as error:
-        code = _complain(str(error), 1)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except typer.exceptions.TyperException as error:
         code = _complain(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = _complain("interrupted", 130)
+    except (ValueError, RuntimeError) as error:
+        from .diagnostics.errors import InputError, RunFailedError
+
+        if not isinstance(error, InputError | RunFailedError):
+            raise
+        code = _complain(str(error), 2 if isinstance(error, InputError) else 1)
     sys.exit(code)
 
 

@@ -135,7 +135,7 @@ def _run(fact: RunFacts, folder: Path) -> Section:
     section.text.insert(0, f"Quantizer {fact.quantizer}, {size} codes, seed {fact.setting('train.seed', '?')}.")
     found = fact.findings()
     section.findings = [finding for finding in found if finding.get("severity") == SEVERITIES[0]]
-    section.text.append(f"Findings: {len(found)}, of which {len(section.findings)} are problems.")
+    section.text.append(f"Findings: {len(found)}; problems among them: {len(section.findings)}.")
     page = fact.run.report / "index.html"
     if page.exists():
         section.links["The report of this run"] = Path(os.path.relpath(page, folder)).as_posix()

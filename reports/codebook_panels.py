@@ -66,7 +66,7 @@ def _ranks(trace: CodebookTrace, end: Recent) -> Panel:
     return Panel(
         f"{trace.codebook}-rank-frequency",
         "Rank and frequency of codes",
-        f"Share of the tokens by rank of the code, in the first {end.records} records and in {end}. A flat line is even"
+        f"Share of the tokens by rank of the code, in {end} and in as many first records. A flat line is even"
         " use; a line that ends before the last rank is a codebook used in part. Codes without hits have no place on a"
         " logarithmic axis.",
         populations.rank_frequency(trace.hits[: end.records].sum(0), end.hits),

@@ -21,11 +21,13 @@ class Recent:
         records: Records taken from the end.
         steps: Optimizer steps that they cover.
         hits: (K,) hits over all of them.
+        tokens_per_code: Tokens per code that a verdict takes.
     """
 
     records: int
     steps: int
     hits: NDArray[np.int64]
+    tokens_per_code: int
 
     @property
     def dead(self) -> NDArray[np.bool_]:
@@ -39,12 +41,12 @@ class Recent:
 
     @property
     def enough(self) -> bool:
-        """Whether the records hold ``TOKENS_PER_CODE`` tokens per code."""
-        return self.tokens >= TOKENS_PER_CODE * len(self.hits)
+        """Whether the records hold the tokens that a verdict takes."""
+        return self.tokens >= self.tokens_per_code * len(self.hits)
 
     def __str__(self) -> str:
         records = "the last record" if self.records == 1 else f"the last {self.records} records"
-        few = "" if self.enough else f", fewer than the {TOKENS_PER_CODE} per code that a verdict takes"
+        few = "" if self.enough else f", fewer than the {self.tokens_per_code} per code that a verdict takes"
         return f"{records} ({self.steps:,} steps, {self.tokens:,} tokens{few})"
 
 
@@ -52,7 +54,7 @@ def recent(trace: CodebookTrace, tokens_per_code: int = TOKENS_PER_CODE) -> Rece
     """The fewest last records that hold ``tokens_per_code`` tokens per code, or all records where they never do."""
     tokens, codes = np.cumsum(trace.hits.sum(1)[::-1]), trace.hits.shape[1]
     records = min(int(np.searchsorted(tokens, tokens_per_code * codes)) + 1, len(tokens))
-    return Recent(records, int(trace.window[-records:].sum()), trace.hits[-records:].sum(0))
+    return Recent(records, int(trace.window[-records:].sum()), trace.hits[-records:].sum(0), tokens_per_code)
 
 
 def last_hits(hits: NDArray[np.int64]) -> NDArray[np.int64]:

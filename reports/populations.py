@@ -41,7 +41,7 @@ def norm_histogram(norm: NDArray, dead: NDArray[np.bool_]) -> Figure:
     for name, codes, colour in (("dead", dead, DEAD), ("live", ~dead, LIVE)):
         values = norm[codes]
         counts = np.histogram(values[np.isfinite(values)], edges)[0]
-        axes.stairs(counts, edges, fill=True, alpha=0.45, color=colour, label=f"{name} ({codes.sum():,} codes)")
+        axes.stairs(counts, edges, fill=True, alpha=0.45, color=colour, label=f"{name} (n = {codes.sum():,})")
         axes.stairs(counts, edges, color=colour, linewidth=1.2)
     scale(axes, "x", log)
     axes.set_xlabel(NORM)

@@ -23,7 +23,7 @@ class Metric(NamedTuple):
 METRICS = (
     Metric("codes_used_split", "Codes used (whole {split} split)", 1),
     Metric("perplexity_split", "Perplexity (whole {split} split)", 1),
-    Metric("l2", "L2 ↓", 4),
+    Metric("l2", "L2 ↓", None),
     Metric("ssim", "SSIM ↑", 3),
     Metric("psnr", "PSNR (dB) ↑", 2),
     Metric("rfid", "rFID ↓", 2),
@@ -120,7 +120,7 @@ def for_people(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:,.6g}"
+        return "–" if math.isnan(value) else f"{value:,.0f}" if value.is_integer() else f"{value:,.6g}"
     return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
 
 

@@ -1,7 +1,6 @@
 """Checkpoints: written whole or not at all, read without running anything from them."""
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"no checkpoint {path}: the run has not come that far")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"cannot read checkpoint {path}: {str(error).splitlines()[0]}") from None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes raise errors of every kind, an IndexError or a KeyError among them
+        reason = f"it is damaged, or holds more than tensors and plain values ({type(error).__name__})"
+        raise InputError(f"cannot read checkpoint {path}: {reason}") from None
+    if not isinstance(state, dict):
+        raise InputError(f"cannot read checkpoint {path}: it holds a {type(state).__name__}, not names and values")
+    return state
 
 
 def load_weights(module: nn.Module, weights: dict[str, Any], source: Path) -> None:
@@ -40,7 +43,7 @@ def load_weights(module: nn.Module, weights: dict[str, Any], source: Path) -> No
         InputError: A name is missing or too many, or a shape differs: the first such, named.
     """
     own = module.state_dict()
-    for name in own.keys() | weights.keys():
+    for name in sorted(own.keys() | weights.keys()):
         if name not in weights:
             raise InputError(f"checkpoint {source} lacks {name!r}: it was made with another model")
         if name not in own:

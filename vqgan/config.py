@@ -21,6 +21,8 @@ from ..diagnostics.errors import InputError, unknown
 from .spec import Spec, parse_spec
 
 Share = Annotated[float, Field(ge=0, le=1)]
+#: Decay per step of a moving average.
+Decay = Annotated[float, Field(ge=0, lt=1)]
 #: Group normalization cuts the channels into groups of equal size, 32 of them where there are that many channels.
 Channels = Annotated[int, Field(gt=0, multiple_of=32)]
 
@@ -28,7 +30,9 @@ Channels = Annotated[int, Field(gt=0, multiple_of=32)]
 class Settings(BaseModel):
     """A branch of the tree: unknown keys are refused, nothing changes after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+    )
 
 
 class DataSettings(Settings):
@@ -53,7 +57,7 @@ class ModelSettings(Settings):
 
     ch: Channels = 128
     """Channels at full resolution."""
-    ch_mult: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4)
+    ch_mult: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 1, 2, 2, 4)
     """Channel multiplier per level; each level but the last halves the resolution."""
     num_res_blocks: PositiveInt = 2
     """Residual blocks per level."""
@@ -76,7 +80,7 @@ class EMASettings(Settings):
     """See ``EMAQuantizer``."""
 
     commitment_weight: NonNegativeFloat = 0.25
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    decay: Decay = 0.99
     eps: PositiveFloat = 1e-5
 
 
@@ -135,7 +139,8 @@ class QuantizerSettings(Settings):
         for name, settings in _parse(spec).settings.items():
             branch = values.get(name, {})
             branch = branch.model_dump() if isinstance(branch, Settings) else branch
-            values = {**values, name: {**branch, **settings}}
+            if isinstance(branch, dict):
+                values = {**values, name: {**branch, **settings}}
         return values
 
     @model_validator(mode="after")
@@ -182,7 +187,7 @@ class OptimizerSettings(Settings):
 
     lr: PositiveFloat = 4.5e-6 * 12
     """Peak learning rate."""
-    betas: tuple[Share, Share] = (0.5, 0.9)
+    betas: tuple[Decay, Decay] = (0.5, 0.9)
     warmup_steps: NonNegativeInt = 0
     """Steps over which the rate rises linearly."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -346,7 +351,7 @@ def _explain(error: ValidationError) -> InputError:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return InputError(message)
-    return InputError(f"{where}: {message[0].lower()}{message[1:]}, not {first['input']!r}")
+    return InputError(f"{where or 'config'}: {message[0].lower()}{message[1:]}, not {first['input']!r}")
 
 
 def unknown_key(key: str) -> InputError:

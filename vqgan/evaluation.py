@@ -84,20 +84,27 @@ def evaluate_run(run: RunDirectory, split: str, checkpoint: str = "last", device
     """Evaluate a checkpoint of a run over a whole split and keep the figures in ``RUN/evaluation-SPLIT.json``.
 
     Raises:
-        InputError: The split or the checkpoint does not exist, or the checkpoint is of another model.
+        InputError: The split, the checkpoint or the device does not exist, or the checkpoint is of another model.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if not run.config.is_file():
         raise InputError(f"{run.path} is not a run: it has no config.yaml")
+    device = _available(device)
     config = build_config(load_config(run.config))
     path = run.checkpoints / f"{checkpoint}.ckpt"
     state = load_checkpoint(path)
     model = build_model(config)
     load_weights(model, state["learner"]["model"], path)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     figures, _ = evaluate_split(model.to(device), open_images(config)[split], config, split)
     figures = {"checkpoint": checkpoint, "step": state["step"], **figures}
     run.write_json(run.evaluation(split), figures)
     return figures
+
+
+def _available(device: str) -> str:
+    """The device's name, where there is one."""
+    found = torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise InputError("device 'cuda' is not there; choose cpu or auto")
+    return ("cuda" if found else "cpu") if device == "auto" else device

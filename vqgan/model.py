@@ -46,9 +46,12 @@ class VQModel(nn.Module):
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers from ``seed`` within the block; the generator goes on afterwards as if nothing had been drawn."""
+    """The CPU's random numbers from ``seed`` within the block; afterwards they go on as if nothing had been drawn.
+
+    The generators of other devices are left alone: there every rank keeps random numbers of its own.
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
 
 

@@ -25,7 +25,7 @@ def parse_spec(text: str, quantizers: set[str], remedies: set[str]) -> Spec:
     """Parse ``QUANTIZER[:key=value...][+REMEDY[:key=value...]]...``.
 
     Raises:
-        InputError: An unknown quantizer or remedy, a remedy named twice, or a setting without ``=``.
+        InputError: An unknown quantizer or remedy, a remedy named twice, a setting without ``=``, or a value that is not YAML.
     """
     names, settings = [], {}
     for position, part in enumerate(text.split("+")):
@@ -44,4 +44,7 @@ def _setting(option: str, text: str) -> tuple[str, Any]:
     key, equals, value = option.partition("=")
     if not (key and equals and value):
         raise InputError(f"{option!r} in quantizer {text!r} should read key=value, as in gumbel:kl_weight=0.01")
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"the value {value!r} of {key} in quantizer {text!r} cannot be read") from None

@@ -81,7 +81,8 @@ class Trainer:
 
     def __init__(self, fabric: Fabric, config: Config, run: RunDirectory, resume: bool):
         self.fabric, self.config, self.run_folder = fabric, config, run
-        self.images = open_images(config)
+        with fabric.rank_zero_first():  # one rank decodes, the others find the cache
+            self.images = open_images(config)
         settings = config.train
         self.batches = Batches(
             self.images["train"],

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_rgba
 
 from vqtool.reports import curves, heatmaps, lives, populations, style
 
@@ -81,11 +82,9 @@ def test_twenty_quantizers_have_twenty_looks():
 
 def test_no_hit_has_a_colour_that_no_number_of_hits_has(trace):
     grid = lives.heat(trace, trace.hits, lives.life_order(trace.hits))
-    figure = heatmaps.collapse(grid)
-    figure.canvas.draw()
-    colours = mesh(figure.axes[0]).get_facecolors().reshape(6, 10, 4)
-    grey = np.array(style.matplotlib.colors.to_rgba(style.NOTHING))
-    none = np.isclose(colours, grey).all(-1)
+    drawn = mesh(heatmaps.collapse(grid).axes[0])
+    colours = drawn.to_rgba(drawn.get_array()).reshape(6, 10, 4)
+    none = np.isclose(colours, to_rgba(style.NOTHING)).all(-1)
     np.testing.assert_array_equal(none, grid.values == 0)
 
 
@@ -107,7 +106,7 @@ def test_the_norm_histogram_counts_every_code_once_live_and_dead_apart():
     norm, dead = np.array([1.0, 1.1, 1.2, 0.9]), np.array([False, False, False, True])
     patches = [patch for patch in populations.norm_histogram(norm, dead).axes[0].patches if patch.get_fill()]
     counts = {str(patch.get_label()): patch.get_data().values.sum() for patch in patches}
-    assert counts == {"live (3 codes)": 3, "dead (1 codes)": 1}
+    assert counts == {"live (n = 3)": 3, "dead (n = 1)": 1}
 
 
 def test_dead_codes_stand_in_the_margin_of_norm_against_hits():

@@ -26,7 +26,7 @@ def test_a_trace_too_short_for_a_verdict_says_so(trace):
     end = lives.recent(trace, tokens_per_code=1000)
     assert end.records == 10
     assert not end.enough
-    assert "fewer than the 8 per code" in str(end)
+    assert "fewer than the 1000 per code" in str(end)
 
 
 def test_usage_in_time_is_what_the_statistics_say_of_each_record(trace):

@@ -9,15 +9,19 @@ from vqtool.reports import comparison, write_table
 from vqtool.reports.facts import RunFacts
 from vqtool.reports.tables import final_numbers, for_people, latex, markdown, plus_minus
 
+from .synthetic import write_run
+
 
 def evaluate(run: RunDirectory, **figures):
     run.write_json(run.evaluation("test"), run.read_json(run.evaluation("test")) | figures)
 
 
 @pytest.fixture
-def runs(make_run):
+def runs(tmp_path):
     """Two seeds of one quantizer and one of another, with known PSNR."""
-    made = [make_run("a0", "ema_1", 0), make_run("a1", "ema_1", 1), make_run("b0", "gumbel", 0)]
+    made = [
+        write_run(tmp_path / f"{spec}-{seed}", spec, seed) for spec, seed in (("ema_1", 0), ("ema_1", 1), ("gumbel", 0))
+    ]
     for run, psnr in zip(made, (20.0, 22.0, 30.0), strict=True):
         evaluate(run, psnr=psnr)
     return made
@@ -64,8 +68,8 @@ def test_an_unfinished_run_has_no_device_hours(runs):
     assert "Device-hours per epoch missing: run not finished" in row["notes"]
 
 
-def test_codebooks_of_different_size_are_not_averaged(make_run):
-    frame = comparison([make_run("small", K=8), make_run("large", K=16)])
+def test_codebooks_of_different_size_are_not_averaged(tmp_path):
+    frame = comparison([write_run(tmp_path / "small", K=8), write_run(tmp_path / "large", K=16)])
     assert frame["quantizer"].tolist() == ["standard, K = 8", "standard, K = 16"]
 
 
@@ -109,23 +113,23 @@ def test_numbers_are_rounded_for_people(arguments, text):
     assert plus_minus(*arguments) == text
 
 
-def test_final_numbers_say_over_what_they_were_measured(make_run):
-    frame = final_numbers(RunFacts(make_run())).set_index("quantity")
+def test_final_numbers_say_over_what_they_were_measured(tmp_path):
+    frame = final_numbers(RunFacts(write_run(tmp_path / "run"))).set_index("quantity")
     assert frame.loc["psnr", "value"] == 24.5
     assert frame.loc["psnr", "measured"] == "whole test split, 64 images, step 100"
     assert frame.loc["validation/l1", "measured"] == "whole validation split, step 200"
     assert frame.loc["loss/l1", "measured"] == "one logged step, step 200"
 
 
-def test_a_begun_run_has_no_numbers(make_run):
-    run = make_run()
+def test_a_begun_run_has_no_numbers(tmp_path):
+    run = write_run(tmp_path / "run")
     for path in (run.metrics, run.done, run.evaluation("test")):
         path.unlink()
     assert final_numbers(RunFacts(run)).empty
 
 
-def test_findings_come_by_severity_and_a_cut_line_is_left_out(make_run):
-    run = make_run()
+def test_findings_come_by_severity_and_a_cut_line_is_left_out(tmp_path):
+    run = write_run(tmp_path / "run")
     lines = [json.dumps({"severity": severity}) for severity in ("info", "problem", "warning")]
     run.findings.write_text("\n".join([*lines, '{"severity": "prob']))
     assert [finding["severity"] for finding in RunFacts(run).findings()] == ["problem", "warning", "info"]

@@ -59,7 +59,7 @@ def digest(content: bytes) -> bytes:
 
 
 def fingerprint(kind: str, image_size: int, classes: Iterable[str], entries: Iterable[tuple[str, int, bytes]]) -> str:
-    """The key of a source: its kind, the image size, and a digest of the classes and (split, label, content) a picture."""
+    """The key of a source: kind, image size, and a digest of the classes and of (split, label, content) a picture."""
     # The number is the version of the decoding: whoever changes which pixels a picture gives counts it up.
     summary = hashlib.blake2b(repr((1, tuple(classes))).encode(), digest_size=16)
     for split, label, content in entries:

@@ -18,7 +18,7 @@ from ...diagnostics.errors import InputError
 
 #: Neighbouring codes that share one maximum.
 _GROUP = 64
-#: Tokens and codes of one score tile: 16 MiB on the CPU; 32 MiB elsewhere, where few large kernels beat many small ones.
+#: Tokens and codes of one score tile: 16 MiB on the CPU; 32 MiB elsewhere, where few large kernels beat many small.
 _CPU_TILE = (2048, 2048)
 _TILE = (4096, 2048)
 

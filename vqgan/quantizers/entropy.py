@@ -50,7 +50,9 @@ class EntropyQuantizer(StandardQuantizer):
         parts = map_chunks(self._soft_assignment, tokens, self.codebook_size)
         mean_entropy = torch.stack([entropy for entropy, _ in parts]).sum() / len(tokens)
         mean_p = torch.stack([p for _, p in parts]).sum(0) / len(tokens)
-        kl = math.log(self.codebook_size) - torch.special.entr(mean_p).sum()
+        # Of a code so far away that its p underflows to 0 the gradient is 0, where that of p ln p would be NaN.
+        smallest = torch.finfo(mean_p.dtype).tiny
+        kl = math.log(self.codebook_size) - torch.special.entr(mean_p.clamp(min=smallest)).sum()
         return {**super().losses(tokens, codes), "entropy": mean_entropy, "kl": kl}
 
     def _soft_assignment(self, tokens: Tensor) -> tuple[Tensor, Tensor]:

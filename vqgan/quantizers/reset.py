@@ -70,11 +70,9 @@ class DeadCodeReset:
         self.steps += 1
         if self.steps % self.every or self._latents is None:
             return None
-        hits, latents = self.hits.clone(), to_tokens(self._latents.float())
+        hits, latents = self._hits_of_all_ranks(), to_tokens(self._latents.float())
         self.hits.zero_()
         self._latents = None
-        if _distributed():
-            dist.all_reduce(hits)
         alive = hits >= self.threshold * hits.float().mean()
         dead = (~alive).nonzero().squeeze(1)
         if len(dead) == 0:
@@ -85,6 +83,12 @@ class DeadCodeReset:
         self.quantizer.overwrite(dead, vectors)
         self._clear_moments(dead)
         return dead
+
+    def _hits_of_all_ranks(self) -> Tensor:
+        hits = self.hits.clone()
+        if _distributed():
+            dist.all_reduce(hits)
+        return hits
 
     def _draw(self, count: int, latents: Tensor, hits: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.steps)
@@ -107,13 +111,15 @@ class DeadCodeReset:
                     moment[codes] = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The window's hits and the number of steps; to be taken between two steps."""
-        return {"steps": self.steps, "hits": self.hits.clone()}
+        """The window's hits and the number of steps; to be taken between two steps, by every rank."""
+        return {"steps": self.steps, "hits": self._hits_of_all_ranks()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict``."""
+        """Go on from ``state_dict``: the first rank with the hits of all, the others from none."""
         self.steps = state["steps"]
         self.hits.copy_(state["hits"])
+        if _distributed() and dist.get_rank() > 0:
+            self.hits.zero_()
 
 
 def _distributed() -> bool:
