@@ -10,6 +10,10 @@ float32 matmul `latents @ codebook.T` (its milliseconds stand beside it): 0.5 me
 tables it is vqtool: 3.0 means three times the time of `StandardQuantizer`, so that above 1 vqtool is the faster one.
 The claims come last, each met or not met with its worst figure; the exit code is 0 either way.
 
+Noise. Where other processes keep the cores busy, a call of many parallel steps waits longer than a call of few, and
+turns do not mend that. So only quiet rounds count (other processes used less than a quarter of a core, by /proc/stat);
+the last column has their number out of all rounds. A row with a star found fewer than 3 and counts all: do not trust it.
+
 Allocator. Above 32 MiB glibc maps fresh pages on every call and the kernel clears them one fault at a time, which
 flatters whoever allocates little, as the tiled search does. The header counts the page faults, and `--allocators` shows
 the figures with them and without. The second setting (MALLOC_* below) takes a few calls until the heap has its size.
@@ -49,6 +53,8 @@ QUICK_CELLS = [(1024, 64, 1024)]
 #: The share of a dense matmul's time that the search may take, by cell (N, D, K).
 TARGETS = {(4096, 64, 16384): 0.65, (16384, 64, 1024): 0.75}
 MEMORY_LIMIT_MIB = 64
+#: A round is quiet while other processes keep fewer cores than this busy.
+QUIET_CORES = 0.25
 #: No memory ever goes back to the kernel: every block comes from the heap and stays there.
 KEEPING_ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
@@ -132,25 +138,41 @@ def backward_candidates(latents: Tensor, codebook: Tensor) -> Candidates:
     return {name: lambda quantizer=quantizer: step(quantizer) for name, quantizer in quantizers.items()}
 
 
-def seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+def busy_seconds() -> float:
+    """CPU seconds that all processes of this machine have used, all cores together."""
+    user, nice, system, _, _, *interrupts = Path("/proc/stat").read_text().split()[1:9]
+    return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
 
 
-def ratios_in_turn(candidates: Candidates, rounds: int, patience: float) -> tuple[Ratios, float]:
-    """Median over rounds of each candidate's time over the first one's, and the first one's median seconds.
-
-    After a warm-up round there are at most ``rounds`` and at least 3, fewer once ``patience`` seconds are over.
-    """
-    for function in candidates.values():
+def in_turn(candidates: Candidates) -> tuple[Ratios, float]:
+    """Seconds of one call of each candidate, and the cores that other processes kept busy meanwhile."""
+    seconds, start, start_busy, start_own = {}, time.perf_counter(), busy_seconds(), time.process_time()
+    for name, function in candidates.items():
+        before = time.perf_counter()
         function()
-    start, times = time.perf_counter(), []
-    while len(times) < 3 or (len(times) < rounds and time.perf_counter() - start < patience):
-        times.append({name: seconds(function) for name, function in candidates.items()})
+        seconds[name] = time.perf_counter() - before
+    others = busy_seconds() - start_busy - (time.process_time() - start_own)
+    return seconds, others / (time.perf_counter() - start)
+
+
+def ratios_in_turn(candidates: Candidates, rounds: int, patience: float) -> tuple[Ratios, float, str]:
+    """Median over rounds of each candidate's time over the first one's, the first one's median seconds, a note.
+
+    After a warm-up round, rounds go on until ``rounds`` were quiet or ``patience`` seconds are over. The quiet ones
+    count; where there are fewer than 3 all count, and the note has a star.
+    """
+    in_turn(candidates)
+    start, every, quiet = time.perf_counter(), [], []
+    while len(every) < 3 or (len(quiet) < rounds and time.perf_counter() - start < patience):
+        seconds, others = in_turn(candidates)
+        every.append(seconds)
+        if others < QUIET_CORES:
+            quiet.append(seconds)
+    counted = quiet if len(quiet) >= 3 else every
     yardstick = next(iter(candidates))
-    ratios = {name: statistics.median(each[name] / each[yardstick] for each in times) for name in candidates}
-    return ratios, statistics.median(each[yardstick] for each in times)
+    ratios = {name: statistics.median(each[name] / each[yardstick] for each in counted) for name in candidates}
+    note = f"{len(quiet):>4}/{len(every)}{' *' if counted is every else ''}"
+    return ratios, statistics.median(each[yardstick] for each in counted), note
 
 
 def print_table(
@@ -162,16 +184,13 @@ def print_table(
     """Measure and print one table row by row; the ratios by cell."""
     table = {}
     for N, D, K in cells:
-        ratios, first_seconds = ratios_in_turn(make(*make_data(N, D, K)), args.rounds, args.patience)
+        ratios, first_seconds, note = ratios_in_turn(make(*make_data(N, D, K)), args.rounds, args.patience)
         yardstick, *others = ratios
         if not table:
-            print(
-                f"\n{title}\n{'N':>6} {'D':>4} {'K':>6} {yardstick + ' ms':>16}" + "".join(f"{o:>12}" for o in others)
-            )
-        print(
-            f"{N:>6} {D:>4} {K:>6} {first_seconds * 1e3:>16.1f}" + "".join(f"{ratios[o]:>12.2f}" for o in others),
-            flush=True,
-        )
+            heads = "".join(f"{other:>12}" for other in others)
+            print(f"\n{title}\n{'N':>6} {'D':>4} {'K':>6} {yardstick + ' ms':>16}{heads}  quiet/all")
+        figures = "".join(f"{ratios[other]:>12.2f}" for other in others)
+        print(f"{N:>6} {D:>4} {K:>6} {first_seconds * 1e3:>16.1f}{figures}  {note}", flush=True)
         table[N, D, K] = ratios
     return table
 
@@ -266,17 +285,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small cell, 3 rounds")
     parser.add_argument("--allocators", action="store_true", help="run twice: default and memory-keeping allocator")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
-    parser.add_argument("--rounds", type=int, default=15, help="most rounds per cell (default 15)")
-    parser.add_argument(
-        "--patience", type=float, default=20.0, help="seconds per cell after which 3 rounds do (default 20)"
-    )
+    parser.add_argument("--rounds", type=int, default=15, help="quiet rounds per cell (default 15)")
+    parser.add_argument("--patience", type=float, default=20.0, help="most seconds per cell (default 20)")
     parser.add_argument(
         "--memory-of", type=int, nargs=3, metavar=("N", "D", "K"), help="only print the MiB of one search"
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.quick:
-        args.rounds = 3
+        args.rounds, args.patience = 3, 2.0
     if args.memory_of:
         print(growth_of_peak(*args.memory_of))
     elif args.allocators:

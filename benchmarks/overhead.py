@@ -2,10 +2,11 @@
 
     python benchmarks/overhead.py [--steps 60] [--codebook-sizes 512,16384] [--every 1,100]
 
-Two figures per cell. "inside": time spent inside the instrument's hooks and sinks, trace on disk included, over the time
-of the same steps without it; on a CPU, where every operation has ended when its call returns, this is the whole cost and
-hardly noisy. "paired": median over rounds of (a step with the hooks) / (a step without), taken in turn on one model, minus
-one; it includes what the hooks do to caches, and the machine's noise. On CUDA only "paired" means anything.
+Two figures per cell. "inside": time spent inside the instrument's hooks and sinks, trace on disk included, over the
+time of the same number of steps without it; on a CPU, where every operation has ended when its call returns, this is
+the whole cost and hardly noisy. "paired": median over rounds of (a step with the hooks) / (a step without), taken in
+turn on one model, minus one; it includes what the hooks do to caches, and the machine's noise. On CUDA only "paired"
+means anything.
 """
 
 import argparse
@@ -65,27 +66,20 @@ def measure(codebook_size: int, every: int, steps: int) -> tuple[float, float, f
         step(number)
     with tempfile.TemporaryDirectory() as folder:
         sink, watch = TraceSink(Path(folder)), Stopwatch()
+        monitor = CodebookMonitor(learner.model, learner.optimizer.optimizer, [sink], every=every)
+        monitor.detach()
         watch.wrap(sink, "write")
+        for window in monitor.windows.values():
+            for name in ("add", "end_step", "close"):
+                watch.wrap(window, name)
         plain, ratios = [], []
-        for round_number in range(steps):
-            without = step(2 * round_number)
-            monitor = CodebookMonitor(learner.model, learner.optimizer.optimizer, [sink], every=every)
-            if round_number:
-                monitor.load_state_dict(state)
-            for window in monitor.windows.values():
-                for name in ("add", "end_step", "close"):
-                    watch.wrap(window, name)
-            with_monitor = step(2 * round_number + 1)
+        for turn in range(steps):
+            plain.append(step(2 * turn))
+            monitor.attach()
+            ratios.append(step(2 * turn + 1) / plain[-1])
             monitor.detach()
-            for window in monitor.windows.values():
-                for name in ("add", "end_step", "close"):
-                    delattr(window, name)
-            state = monitor.state_dict()
-            plain.append(without)
-            ratios.append(with_monitor / without)
-        began = time.perf_counter()
-        sink.flush()
-        watch.seconds += time.perf_counter() - began
+        watch.wrap(monitor, "flush")
+        monitor.flush()
     return statistics.median(plain), watch.seconds / sum(plain), statistics.median(ratios) - 1
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .probes import Probe, find_codebooks
 from .record import IntArray
@@ -45,7 +46,13 @@ class CodebookMonitor:
         self.codebooks = find_codebooks(model)
         self.windows = {name: Window(probe.codebook(module)) for name, (module, probe) in self.codebooks.items()}
         self._last_hits: dict[str, IntArray] = {}
-        self._handles = [optimizer.register_step_pre_hook(self._end_step)]
+        self._optimizer = optimizer
+        self._handles: list[RemovableHandle] = []
+        self.attach()
+
+    def attach(self) -> None:
+        """Hang the hooks on; the constructor has done it, and only after ``detach`` is it of use again."""
+        self._handles = [self._optimizer.register_step_pre_hook(self._end_step)]
         for name, (module, probe) in self.codebooks.items():
             hook = self._reader(name, probe)
             self._handles.append(probe.site(module).register_forward_hook(hook, with_kwargs=True))

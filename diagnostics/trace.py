@@ -90,9 +90,9 @@ def _write_part(folder: Path, table: pa.Table) -> None:
     os.replace(beside, folder / name)
 
 
-def _codes(part: Path) -> int:
+def _read(part: Path, columns: list[str]) -> pa.Table:
     try:
-        return int(pq.read_table(part, columns=["code"])["code"].to_numpy().max()) + 1
+        return pq.read_table(part, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"cannot read {part}: {str(error).splitlines()[0]}") from None
 
@@ -132,19 +132,19 @@ class CodebookTrace:
             columns: The per-code columns to load besides ``hits``; fewer columns take less memory.
 
         Raises:
-            InputError: The folder has no trace, or its first part cannot be read.
+            InputError: The folder has no trace, or a part of it cannot be read.
         """
         folder = Path(folder)
         wanted = dict.fromkeys(["hits", *columns])
         if not folder.is_dir() or not (parts := _parts(folder)):
             raise InputError(f"no codebook trace in {folder}")
-        codes = _codes(parts[0])
-        records = sum(pq.read_metadata(part).num_rows for part in parts) // codes
+        codes = int(_read(parts[0], ["code"])["code"].to_numpy().max()) + 1
+        records = sum(_read(part, ["step"]).num_rows for part in parts) // codes
         arrays: dict[str, Any] = {name: np.empty((records, codes), COLUMNS[name]) for name in wanted}
         steps, window = np.empty(records, np.int64), np.empty(records, np.int64)
         start = 0
         for part in parts:  # one part in memory at a time: a long trace of a large codebook is gigabytes
-            table = pq.read_table(part, columns=["step", "window", *wanted])
+            table = _read(part, ["step", "window", *wanted])
             stop = start + table.num_rows // codes
             steps[start:stop] = table["step"].to_numpy()[::codes]
             window[start:stop] = table["window"].to_numpy()[::codes]

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from tiny import Answer, call, image_folder, options, snapshot, surroundings
+
 from vqtool.cli import RunOptions
 from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.run import RunDirectory
@@ -127,9 +128,17 @@ BAD_INPUT = [
     ("nothing to resume", "train ... --resume --out nowhere", ["there is no folder nowhere"]),
     ("resume of a file", "train ... --resume --out a-file", ["a-file"]),
     ("resume of what is no run", "train ... --resume --out no-test", ["no-test", "config.yaml"]),
-    ("checkpoint of another shape", "train --resume --out run --codebook-size 16", ["last.ckpt is of another shape", "(16,"]),
+    (
+        "checkpoint of another shape",
+        "train --resume --out run --codebook-size 16",
+        ["last.ckpt is of another shape", "(16,"],
+    ),
     ("checkpoint that is none", "train --resume --out garbled", ["garbled/checkpoints/last.ckpt"]),
-    ("no perceptual weights", "train ... --set loss.perceptual=vgg", ["vgg16", "perceptual_weights", "perceptual=none"]),
+    (
+        "no perceptual weights",
+        "train ... --set loss.perceptual=vgg",
+        ["vgg16", "perceptual_weights", "perceptual=none"],
+    ),
     ("report of no runs", "report empty", ["no runs in empty", "config.yaml"]),
     ("report of nothing", "report nowhere", ["nowhere"]),
     ("evaluation of no run", "evaluate empty", ["empty is not a run", "config.yaml"]),
@@ -181,7 +190,7 @@ def test_a_device_that_is_not_there_is_bad_input(oddities, command):
     [
         (["train", "--stesp", "3"], "--stesp"),
         (["train", "...", "--set", "loss.perceptual=vgg"], "loss.perceptual=none"),
-        (["train", "--resume", "--out", "run", "--codebook-size", "16"], "last.ckpt"),
+        (["trian"], "'train'"),
     ],
 )
 def test_a_process_of_its_own_answers_bad_input_the_same_way(oddities, tiny, words, told):
@@ -248,7 +257,9 @@ def test_the_files_of_a_run_tell_what_ran(run):
 def test_its_config_file_alone_repeats_a_run_to_the_last_bit(run, place):
     assert call("train", "--config", run.config, "--out", "again").code == 0
     again = RunDirectory(place / "again")
-    weights, same = (torch.load(r.checkpoints / "last.ckpt", weights_only=True)["learner"]["model"] for r in (run, again))
+    weights, same = (
+        torch.load(r.checkpoints / "last.ckpt", weights_only=True)["learner"]["model"] for r in (run, again)
+    )
     assert weights.keys() == same.keys()
     assert all(torch.equal(weights[name], same[name]) for name in weights)
     assert _without_speed(again) == _without_speed(run)
@@ -307,6 +318,24 @@ def test_a_finished_run_goes_on_where_more_steps_are_asked_for(run, place):
     assert [row["step"] for row in longer.read_metrics() if "loss/total" in row] == [1, 2, 3, 4, 5]
     assert longer.read_json(longer.done)["steps"] == 5
     assert longer.read_json(longer.evaluation("test"))["step"] == 5
+
+
+@pytest.mark.xfail(reason="DONE of the shorter run stays", strict=True)
+def test_a_run_that_goes_on_is_not_done_before_its_new_end(run, place):
+    assert call("train", "--config", run.config, "--out", "broken-off").code == 0
+    assert call("train", "--resume", "--out", "broken-off", "--steps", "5", "--set", "optimizer.lr=1e38").code == 1
+    assert not (place / "broken-off/DONE").exists()
+
+
+@pytest.mark.xfail(reason="rows of the first attempt stay", strict=True)
+def test_a_run_without_a_checkpoint_begins_anew(run, place):
+    assert call("train", "--config", run.config, "--out", "anew").code == 0
+    anew = RunDirectory(place / "anew")
+    for path in (anew.checkpoints / "last.ckpt", anew.done):
+        path.unlink()
+    assert call("train", "--resume", "--out", "anew").code == 0
+    assert _without_speed(anew) == _without_speed(run)
+    assert pq.read_table(anew.trace / "quantize").equals(pq.read_table(run.trace / "quantize"))
 
 
 def test_a_resumed_run_keeps_its_settings_where_none_are_given(run, tmp_path):

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from vqtool import cli
@@ -51,7 +50,14 @@ def image_folder(root: Path) -> Path:
 def options(images: Path, steps: int = 3) -> list[str]:
     """The options of a run of a second or so."""
     sets = [word for setting in (*MODEL, *RUN) for word in ("--set", setting)]
-    numbers = {"--image-size": 16, "--batch-size": 4, "--codebook-size": 8, "--every": 1, "--device": "cpu", "--steps": steps}
+    numbers = {
+        "--image-size": 16,
+        "--batch-size": 4,
+        "--codebook-size": 8,
+        "--every": 1,
+        "--device": "cpu",
+        "--steps": steps,
+    }
     return [*sets, "--data", f"folder:{images}"] + [str(word) for pair in numbers.items() for word in pair]
 
 
@@ -65,14 +71,10 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 @contextlib.contextmanager
 def surroundings(folder: Path) -> Iterator[Path]:
-    """Work in `folder`/work, with an image cache of its own, no weights of perceptual nets, and one thread."""
-    threads = torch.get_num_threads()
+    """Work in `folder`/work, with an image cache of its own and no weights of perceptual nets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VQTOOL_CACHE", str(folder / "cache"))
         patch.setenv("TORCH_HOME", str(folder / "no-weights"))
-        patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that are started; small tensors gain nothing from more
-        torch.set_num_threads(1)
         (folder / "work").mkdir()
         patch.chdir(folder / "work")
         yield folder / "work"
-    torch.set_num_threads(threads)

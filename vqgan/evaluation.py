@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -39,31 +40,43 @@ def open_images(config: Config) -> dict[str, Images]:
 
 
 @torch.no_grad()
-def reconstruct(model: VQModel, images: Images, count: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The first ``count`` images in batches: images and reconstructions (B, 3, S, S) in [-1, 1], indices (B, H, W).
+def reconstruct(
+    model: VQModel, images: Images, chosen: NDArray[np.int64], batch_size: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The chosen images in batches: images and reconstructions (B, 3, S, S) in [-1, 1], indices (B, H, W).
 
     In evaluation mode and float32; the model's mode is put back at the end.
     """
     was_training = model.training
     device = next(model.parameters()).device
     model.eval()
-    for start in range(0, count, batch_size):
-        batch = normalize(images.batch(np.arange(start, min(start + batch_size, count)))[0].to(device))
+    for start in range(0, len(chosen), batch_size):
+        batch = normalize(images.batch(chosen[start : start + batch_size])[0].to(device))
         reconstructions, output = model(batch)
         yield batch, reconstructions, output.indices
     model.train(was_training)
 
 
-def evaluate_split(model: VQModel, images: Images, config: Config, split: str) -> tuple[dict[str, Any], NDArray]:
-    """The evaluation of ``model`` over all of ``images`` as ``evaluation-SPLIT.json`` keeps it, and the (K,) hits."""
+def evaluate_split(
+    model: VQModel, images: Images, config: Config, split: str
+) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """The evaluation of ``model`` over all of ``images`` as ``evaluation-SPLIT.json`` keeps it, and the (K,) hits.
+
+    In a process group each rank takes its share of the images, and all get the figures of the whole.
+    """
+    device = next(model.parameters()).device
     net = "vgg" if config.loss.perceptual == "none" else config.loss.perceptual
-    metrics = ImageMetrics(next(model.parameters()).device, net, config.loss.perceptual_weights)
+    metrics = ImageMetrics(device, net, config.loss.perceptual_weights)
     K, size = model.quantize.codebook_size, max(32, config.train.batch_size)
-    counts = torch.zeros(K, dtype=torch.int64, device=next(model.parameters()).device)
-    batches = reconstruct(model, images, len(images), size)
-    for batch, reconstructions, indices in track(f"evaluate {split}", batches, -(-len(images) // size)):
+    counts = torch.zeros(K, dtype=torch.int64, device=device)
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    share = np.arange(len(images))[rank::ranks]
+    batches = reconstruct(model, images, share, size)
+    for batch, reconstructions, indices in track(f"evaluate {split}", batches, -(-len(share) // size)):
         metrics.update(batch, reconstructions)
         counts += torch.bincount(indices.flatten(), minlength=K)
+    if ranks > 1:
+        dist.all_reduce(counts)
     hits = counts.cpu().numpy()
     tokens = int(hits.sum())
     return {

@@ -166,7 +166,7 @@ class Learner:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "discriminator": self.adversary and self.adversary.state_dict(),
+            "discriminator": self.adversary and self.adversary.network.state_dict(),
             "disc_optimizer": self.adversary and self.adversary.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
             "remedies": [remedy.state_dict() for remedy in self.remedies],
@@ -185,7 +185,7 @@ class Learner:
         """Go on from ``state_dict``; ``load_weights`` puts weights into a module, or says why they do not fit."""
         load_weights(self.model, state["model"])
         if self.adversary is not None and state["discriminator"] is not None:
-            load_weights(self.adversary, state["discriminator"])
+            load_weights(self.adversary.network, state["discriminator"])
             self.adversary.optimizer.load_state_dict(state["disc_optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])

@@ -41,7 +41,7 @@ class Reconstruction(nn.Module):
         return sum((weights[name] * loss for name, loss in losses.items()), start=images.new_zeros(())), losses
 
 
-class Adversary(nn.Module):
+class Adversary:
     """The two sides of the adversarial game, each blind to the other's gradient.
 
     Args:
@@ -58,17 +58,21 @@ class Adversary(nn.Module):
         settings: LossSettings,
         reduce: Callable[[Tensor], Tensor] | None = None,
     ):
-        super().__init__()
         self.discriminator = discriminator
         self.optimizer = optimizer
         self.settings = settings
         self.reduce = reduce
 
+    @property
+    def network(self) -> nn.Module:
+        """The discriminator without its wrapper."""
+        return getattr(self.discriminator, "module", self.discriminator)
+
     def generator_side(self, nll: Tensor, reconstructions: Tensor, last_layer: Tensor) -> tuple[Tensor, Losses]:
         """() the generator's loss, weighted, and its parts. The discriminator's parameters get no gradient from it."""
         self.discriminator.requires_grad_(False)
         # Without the wrapper, which would wait for the gradients of parameters that get none here.
-        generator = generator_loss(getattr(self.discriminator, "module", self.discriminator)(reconstructions))
+        generator = generator_loss(self.network(reconstructions))
         self.discriminator.requires_grad_(True)
         weight = nll.new_ones(())
         if self.settings.disc_adaptive:

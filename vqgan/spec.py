@@ -25,7 +25,7 @@ def parse_spec(text: str, quantizers: set[str], remedies: set[str]) -> Spec:
     """Parse ``QUANTIZER[:key=value...][+REMEDY[:key=value...]]...``.
 
     Raises:
-        InputError: An unknown quantizer or remedy, a remedy named twice, a setting without ``=``, or a value that is not YAML.
+        InputError: An unknown quantizer or remedy, a remedy named twice, a setting that is not ``key=value``.
     """
     names, settings = [], {}
     for position, part in enumerate(text.split("+")):

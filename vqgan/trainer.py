@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
@@ -207,7 +208,9 @@ class Trainer:
         count = min(self.config.train.validate_images, len(images))
         model = self.learner.model
         meter, hits, first = Meter(), torch.zeros(model.quantize.codebook_size, dtype=torch.int64), None
-        for batch, reconstructions, indices in reconstruct(model, images, count, self.config.train.batch_size):
+        for batch, reconstructions, indices in reconstruct(
+            model, images, np.arange(count), self.config.train.batch_size
+        ):
             nll, parts = self.learner.reconstruction(batch, reconstructions)
             meter.add({name: value * len(batch) / count for name, value in {"nll": nll, **parts}.items()})
             hits += torch.bincount(indices.flatten().cpu(), minlength=len(hits))
@@ -249,26 +252,28 @@ class Trainer:
     def _finish(self) -> None:
         """The last record, the evaluation over the test split, and ``DONE``."""
         self.learner.monitor.close()
+        figures, hits = evaluate_split(self.learner.model, self.images["test"], self.config, "test")
         if self.logbook is not None:
-            model = self.learner.model
-            figures, hits = evaluate_split(model, self.images["test"], self.config, "test")
-            figures = {"checkpoint": "last", "step": self.done, **figures}
-            self.run_folder.write_json(self.run_folder.evaluation("test"), figures)
-            epochs = self.done / self.batches.steps_per_epoch
-            hours = self.seconds / 3600 * self.fabric.world_size
-            summary = {
-                "steps": self.done,
-                "epochs": epochs,
-                "seconds": self.seconds,
-                "device_hours_per_epoch": hours / epochs,
-                "trainable_parameters": self.learner.parameters_trained(),
-            }
+            self.run_folder.write_json(
+                self.run_folder.evaluation("test"), {"checkpoint": "last", "step": self.done, **figures}
+            )
             if self.logbook.writer is not None:
-                add_projector(self.logbook.writer, CODEBOOK, model.quantize.codebook.detach().cpu(), hits, self.done)
+                codes = self.learner.model.quantize.codebook.detach().cpu()
+                add_projector(self.logbook.writer, CODEBOOK, codes, hits, self.done)
                 numbers = {f"test/{name}": value for name, value in figures.items() if isinstance(value, int | float)}
                 add_hparams(self.logbook.writer, flatten(self.config.model_dump(mode="json")), numbers, self.done)
-            self.run_folder.write_json(self.run_folder.done, summary)
+            self.run_folder.write_json(self.run_folder.done, self._summary())
         self._close()
+
+    def _summary(self) -> dict[str, float]:
+        epochs = self.done / self.batches.steps_per_epoch
+        return {
+            "steps": self.done,
+            "epochs": epochs,
+            "seconds": self.seconds,
+            "device_hours_per_epoch": self.seconds / 3600 * self.fabric.world_size / epochs,
+            "trainable_parameters": self.learner.parameters_trained(),
+        }
 
     def _close(self) -> None:
         self.learner.monitor.flush()

@@ -54,7 +54,9 @@ def test_the_record_of_a_stranger_is_what_a_loop_counts(name):
     inner = model.vq._codebook
     for batch in torch.randn(3, 2, 10, D):
         optimizer.zero_grad()
-        latents = inner.transform_input(model.vq.maybe_split_heads_from_input(model.vq.project_in(model.encoder(batch))))
+        latents = inner.transform_input(
+            model.vq.maybe_split_heads_from_input(model.vq.project_in(model.encoder(batch)))
+        )
         book = inner.embed.detach().clone()[0]
         quantized, indices, loss = model.vq(model.encoder(batch))
         (quantized.square().sum() + loss.sum()).backward()

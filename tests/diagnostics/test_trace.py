@@ -125,6 +125,6 @@ def test_no_trace_or_a_broken_one_is_told_in_one_line(tmp_path, content):
     if content is not None:
         (tmp_path / "q").mkdir()
         (tmp_path / "q" / "part-0000000001.parquet").write_bytes(content)
-    with pytest.raises(InputError, match="trace|part-0000000001") as error:
+    with pytest.raises(InputError, match=r"trace|part-0000000001") as error:
         CodebookTrace.load(tmp_path / "q")
     assert "\n" not in str(error.value)
