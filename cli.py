@@ -76,19 +76,19 @@ class RunOptions:
         """
         from .diagnostics.errors import InputError
         from .experiments.recipes import recipe
-        from .vqgan.config import assignment, build_config, load_config, merge, nest
+        from .vqgan.config import assignment, build_config, layer, load_config, merge, nest
 
         if self.recipe is not None and self.config is not None:
             raise InputError("give --recipe or --config, not both")
         file = self.config or (resumed if self.recipe is None else None)
-        tree = load_config(file) if file is not None else recipe(self.recipe or RECIPE).settings
+        tree = layer(load_config(file) if file is not None else recipe(self.recipe or RECIPE).settings)
         for text in self.assignments:
-            tree = merge(tree, assignment(text))
+            tree = merge(tree, layer(assignment(text)))
         given = self.options | (DEBUG if self.debug else {})
         given |= {name.replace("__", "."): value for name, value in own.items()}
         for name, value in given.items():
             if value is not None:
-                tree = merge(tree, nest(name, value))
+                tree = merge(tree, layer(nest(name, value)))
         return build_config(tree)
 
     def arguments(self) -> list[str]:

@@ -12,7 +12,7 @@ The claims come last, each met or not met with its worst figure; the exit code i
 
 Noise. Where other processes keep the cores busy, a call of many parallel steps waits longer than a call of few, and
 turns do not mend that. So only quiet rounds count (other processes used less than a quarter of a core, by /proc/stat);
-the last column has their number out of all rounds. A row with a star found fewer than 3 and counts all: do not trust it.
+the last column has their number out of all rounds. A row with a star found fewer than 3 and counts all: noise.
 
 Allocator. Above 32 MiB glibc maps fresh pages on every call and the kernel clears them one fault at a time, which
 flatters whoever allocates little, as the tiled search does. The header counts the page faults, and `--allocators` shows

@@ -66,17 +66,15 @@ class Window:
 
     def close(self, name: str, step: int, codebook: Tensor) -> CodebookRecord:
         """The record of the window, reduced over ranks, and a fresh start. Here the host waits for the device."""
-        if _distributed():
-            dist.all_reduce(self.hits)
-            dist.all_reduce(self.distortion)
+        hits, distortion = self._sums_of_all_ranks()
         nothing = torch.full_like(self.pull_norm, torch.nan)
         previous = self.last_codebook
         record = CodebookRecord(
             codebook=name,
             step=step,
             window=self.steps,
-            hits=_numpy(self.hits),
-            distortion=_numpy((self.distortion / self.hits).float()),  # 0 / 0 = NaN: no hit, no distortion
+            hits=_numpy(hits),
+            distortion=_numpy((distortion / hits).float()),  # 0 / 0 = NaN: no hit, no distortion
             norm=_numpy(torch.linalg.vector_norm(codebook, dim=1).float()),
             drift=_numpy(nothing if previous is None else torch.linalg.vector_norm(codebook - previous, dim=1).float()),
             grad_norm=_numpy(self.grad_norm / self.steps if self.steps_with_gradient else nothing),
@@ -89,15 +87,27 @@ class Window:
         self.steps = self.steps_with_gradient = 0
         return record
 
+    def _sums_of_all_ranks(self) -> tuple[Tensor, Tensor]:
+        hits, distortion = self.hits.clone(), self.distortion.clone()
+        if _distributed():
+            dist.all_reduce(hits)
+            dist.all_reduce(distortion)
+        return hits, distortion
+
     def state_dict(self) -> dict[str, Any]:
-        """All sums, for a checkpoint taken between two optimizer steps."""
-        return {name: value.clone() if torch.is_tensor(value) else value for name, value in vars(self).items()}
+        """All sums, for a checkpoint taken between two optimizer steps, by every rank."""
+        state = {name: value.clone() if torch.is_tensor(value) else value for name, value in vars(self).items()}
+        state["hits"], state["distortion"] = self._sums_of_all_ranks()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict``."""
+        """Go on from ``state_dict``: the first rank with the sums of all, the others from none."""
         device = self.hits.device
         for name, value in state.items():
             setattr(self, name, value.to(device, copy=True) if torch.is_tensor(value) else value)
+        if _distributed() and dist.get_rank() > 0:
+            self.hits.zero_()
+            self.distortion.zero_()
 
 
 def _numpy(tensor: Tensor) -> Any:

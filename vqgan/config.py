@@ -134,14 +134,19 @@ class QuantizerSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _settings_from_spec(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or not isinstance(spec := values.get("spec", "standard"), str):
-            return values
-        for name, settings in _parse(spec).settings.items():
-            branch = values.get(name, {})
-            branch = branch.model_dump() if isinstance(branch, Settings) else branch
-            if isinstance(branch, dict):
-                values = {**values, name: {**branch, **settings}}
-        return values
+        return _spelled_out(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _spec_and_settings_agree(self) -> "QuantizerSettings":
+        for name, settings in self.parsed.settings.items():
+            branch = getattr(self, name)
+            told = type(branch).model_validate(branch.model_dump() | settings)
+            for key in settings:
+                if getattr(told, key) != (value := getattr(branch, key)):
+                    raise ValueError(
+                        f"quantizer.{name}.{key} is {value}, but quantizer.spec says {self.spec!r}: change the spec"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _gumbel_has_no_kmeans(self) -> "QuantizerSettings":
@@ -153,6 +158,17 @@ class QuantizerSettings(Settings):
     def parsed(self) -> Spec:
         """The spec, taken apart."""
         return _parse(self.spec)
+
+
+def _spelled_out(branch: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``quantizer`` branch with what its spec sets written beside it, where the branch itself does not say."""
+    if not isinstance(spec := branch.get("spec"), str):
+        return dict(branch)
+    told = _parse(spec).settings
+    plain = {name: value.model_dump() if isinstance(value, Settings) else value for name, value in branch.items()}
+    return plain | {
+        name: settings | plain.get(name, {}) for name, settings in told.items() if isinstance(plain.get(name, {}), dict)
+    }
 
 
 def _parse(spec: str) -> Spec:
@@ -240,6 +256,13 @@ class Config(Settings):
     train: TrainSettings = TrainSettings()
 
     @model_validator(mode="after")
+    def _something_is_reconstructed(self) -> "Config":
+        loss = self.loss
+        if not (loss.l1_weight or loss.l2_weight or (loss.perceptual != "none" and loss.perceptual_weight)):
+            raise ValueError("loss has no reconstruction term: set loss.l1_weight, loss.l2_weight or loss.perceptual")
+        return self
+
+    @model_validator(mode="after")
     def _parts_fit(self) -> "Config":
         factor = 2 ** (len(self.model.ch_mult) - 1)
         if self.data.image_size % factor:
@@ -296,6 +319,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def layer(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """``tree`` with the settings of its quantizer spec spelled out, so that they replace those of the layers below."""
+    branch = tree.get("quantizer")
+    return {**tree, "quantizer": _spelled_out(branch)} if isinstance(branch, Mapping) else dict(tree)
 
 
 def assignment(text: str) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class Learner:
         sinks: Where the instrument's records go, on this rank.
 
     Raises:
-        InputError: The weights of the perceptual network are not to be had.
+        InputError: The weights of the perceptual network are not to be had, or the images are too small for it or for
+            the discriminator.
     """
 
     def __init__(self, fabric: Fabric, config: Config, sinks: list[Sink]):
@@ -50,6 +51,17 @@ class Learner:
         ]
         self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
         self.adversary = self._adversary() if config.loss.disc_start is not None else None
+        self._look_at_a_blank()
+
+    @torch.no_grad()
+    def _look_at_a_blank(self) -> None:
+        """Have the networks that judge images refuse a size that is too small for them now, not when they join in."""
+        size = self.config.data.image_size
+        blank = torch.zeros(1, 3, size, size, device=self.fabric.device)
+        self.reconstruction(blank, blank)
+        if self.adversary is not None:
+            self.adversary.network.eval()(blank)
+            self.adversary.network.train()
 
     def _adversary(self) -> Adversary:
         loss = self.config.loss

@@ -16,6 +16,7 @@ from ..diagnostics import RunDirectory, Sink, TraceSink, stats
 from ..diagnostics.errors import InputError, RunFailedError
 from ..diagnostics.findings import Finding, append_finding
 from ..diagnostics.progress import progress
+from ..diagnostics.run import write_atomically
 from ..diagnostics.tensorboard import TensorBoardSink, add_hparams, add_layout, add_projector
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .config import Config, flatten
@@ -104,7 +105,7 @@ class Trainer:
             self._restore(state)
         self.logbook = None
         if fabric.is_global_zero:
-            self._open_files(None if state is None else self.done)
+            self._open_files(self.done if resume else None)
         if state is None:
             self.learner.start_codebook(self.batches)
 
@@ -118,7 +119,8 @@ class Trainer:
         run = self.run_folder
         for folder in (run.path, run.samples, run.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
-        run.config.write_text(self.config.to_yaml(), encoding="utf-8")
+        run.done.unlink(missing_ok=True)
+        write_atomically(run.config, self.config.to_yaml())
         run.write_json(run.environment, environment(self.fabric.device, self.fabric.world_size))
         self.logbook = Logbook(run, resume_at, self.config.train.tensorboard)
         sinks: list[Sink] = [TraceSink(run.path, resume_at)]

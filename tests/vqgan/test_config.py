@@ -14,6 +14,7 @@ from vqtool.vqgan.config import (
     build_config,
     flatten,
     keys,
+    layer,
     load_config,
     merge,
     nest,
@@ -218,12 +219,29 @@ def test_a_spec_names_quantizer_remedies_and_settings():
     }
 
 
-def test_what_a_spec_sets_wins_over_the_tree_and_leaves_the_rest():
-    changes = {"spec": "gumbel:kl_weight=0.01+reset:every=50", "gumbel": {"kl_weight": 3, "kl_warmup_steps": 9}}
+def test_what_a_spec_sets_is_spelled_out_and_the_rest_is_left():
+    changes = {"spec": "gumbel:kl_weight=0.01+reset:every=50", "gumbel": {"kl_warmup_steps": 9}}
     quantizer = build_config({"quantizer": changes}).quantizer
     assert (quantizer.gumbel.kl_weight, quantizer.gumbel.kl_warmup_steps) == (0.01, 9)
     assert (quantizer.reset.every, quantizer.reset.threshold) == (50, 0.1)
     assert quantizer.parsed.remedies == ("reset",)
+
+
+def test_a_setting_against_the_spec_is_refused_since_reports_call_the_run_by_its_spec():
+    message = refusal({"quantizer": {"spec": "gumbel:kl_weight=0.01", "gumbel": {"kl_weight": 3}}})
+    assert "quantizer.gumbel.kl_weight is 3" in message
+    assert "'gumbel:kl_weight=0.01'" in message
+
+
+def test_the_spec_of_a_later_layer_wins_over_the_settings_of_an_earlier_one():
+    earlier = {"quantizer": {"spec": "gumbel", "gumbel": {"kl_weight": 3, "kl_warmup_steps": 9}}}
+    later = layer({"quantizer": {"spec": "gumbel:kl_weight=0.01"}})
+    quantizer = build_config(merge(earlier, later)).quantizer
+    assert (quantizer.gumbel.kl_weight, quantizer.gumbel.kl_warmup_steps) == (0.01, 9)
+
+
+def test_a_loss_without_reconstruction_is_refused():
+    assert "no reconstruction term" in refusal({"loss": {"l1_weight": 0}})
 
 
 @pytest.mark.parametrize(

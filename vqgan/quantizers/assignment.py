@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...diagnostics.errors import InputError
@@ -19,7 +18,7 @@ from ...diagnostics.errors import InputError
 #: Neighbouring codes that share one maximum.
 _GROUP = 64
 #: Tokens and codes of one score tile: 16 MiB on the CPU; 32 MiB elsewhere, where few large kernels beat many small.
-_CPU_TILE = (2048, 2048)
+_CPU_TILE = (4096, 1024)
 _TILE = (4096, 2048)
 
 
@@ -43,15 +42,16 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
         InputError: The shapes are not (N, D) and (K, D) with K at least 1.
     """
     _check_shapes(latents, codebook)
+    tile_tokens, tile_codes = _CPU_TILE if latents.device.type == "cpu" else _TILE
+    indices = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
     with torch.autocast(latents.device.type, enabled=False), _exact_matmul(latents.device):
         center = codebook.float().mean(0)
-        codes = _with_bias(codebook.float() - center)
-        tile_tokens, tile_codes = _CPU_TILE if latents.device.type == "cpu" else _TILE
-        scores = codes.new_empty(min(tile_tokens, len(latents)) * min(tile_codes, len(codes)))
-        indices = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
+        tiles = _with_bias(codebook.float() - center).split(tile_codes)
+        tokens = center.new_ones(min(tile_tokens, len(latents)), len(center) + 1)
+        scores = center.new_empty(len(tokens) * len(tiles[0]))
         for part, out in zip(latents.split(tile_tokens), indices.split(tile_tokens), strict=True):
-            tokens = F.pad(part.float() - center, (0, 1), value=1.0)
-            out.copy_(_best_of_tiles(tokens, codes.split(tile_codes), scores))
+            torch.sub(part, center, out=tokens[: len(part), :-1])
+            out.copy_(_best_of_tiles(tokens[: len(part)], tiles, scores))
     return indices.clamp_(max=len(codebook) - 1)
 
 
