@@ -27,10 +27,10 @@ class TensorBoardSink:
 
     Args:
         writer: Open summary writer; it stays the caller's to close.
-        detail_every: Records between two sets of histograms and images.
+        detail_every: Records between two sets of histograms and images, which cost far more than scalars.
     """
 
-    def __init__(self, writer: "SummaryWriter", detail_every: int = 1):
+    def __init__(self, writer: "SummaryWriter", detail_every: int = 10):
         self.writer = writer
         self.detail_every = detail_every
         self._heatmaps: dict[str, Heatmap] = {}
