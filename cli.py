@@ -76,7 +76,7 @@ class RunOptions:
         """
         from .diagnostics.errors import InputError
         from .experiments.recipes import recipe
-        from .vqgan.config import assignment, build_config, layer, load_config, merge, nest
+        from .vqgan.settings import assignment, build_config, layer, load_config, merge, nest
 
         if self.recipe is not None and self.config is not None:
             raise InputError("give --recipe or --config, not both")
@@ -288,7 +288,7 @@ def _check_folder(folder: Path, resume: bool) -> None:
 
 
 def _unchanged(config: "Config", path: Path) -> bool:
-    from .vqgan.config import build_config, load_config
+    from .vqgan.settings import build_config, load_config
 
     return build_config(load_config(path)) == config
 

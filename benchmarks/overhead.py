@@ -20,10 +20,10 @@ from lightning_fabric import Fabric
 
 from vqtool.diagnostics import CodebookMonitor, TraceSink
 from vqtool.experiments.recipes import recipe
-from vqtool.vqgan.config import build_config, merge
 from vqtool.vqgan.data import Batches
 from vqtool.vqgan.evaluation import open_images
 from vqtool.vqgan.learner import Learner
+from vqtool.vqgan.settings import build_config, merge
 
 
 class Stopwatch:

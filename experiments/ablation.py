@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple
 
 from ..diagnostics.errors import InputError
 from ..diagnostics.run import RunDirectory
-from ..vqgan.config import Config, build_config, load_config
+from ..vqgan.config import Config
 from ..vqgan.interrupt import stop_on_signal
+from ..vqgan.settings import build_config, load_config
 
 Status = Literal["done", "skipped", "broken", "interrupted"]
 

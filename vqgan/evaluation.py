@@ -14,10 +14,11 @@ from ..diagnostics.errors import InputError, unknown
 from ..diagnostics.progress import track
 from ..diagnostics.run import RunDirectory
 from .checkpoint import load_checkpoint, load_weights
-from .config import Config, build_config, load_config
+from .config import Config
 from .data import SPLITS, Images, normalize, open_data
 from .metrics import ImageMetrics
 from .model import VQModel, build_model
+from .settings import build_config, load_config
 
 
 def show_decoding(pictures: Iterable) -> Iterator:

@@ -19,13 +19,14 @@ from ..diagnostics.progress import progress
 from ..diagnostics.run import write_atomically
 from ..diagnostics.tensorboard import TensorBoardSink, add_hparams, add_layout, add_projector
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
-from .config import Config, flatten
+from .config import Config
 from .data import Batches
 from .evaluation import evaluate_split, open_images, reconstruct
 from .interrupt import stop_on_signal
 from .learner import CODEBOOK, Learner
 from .logbook import Logbook, Meter, environment
 from .metrics import to_unit_range
+from .settings import flatten
 
 Outcome = Literal["done", "interrupted"]
 SAMPLES = 8

@@ -14,10 +14,11 @@ from vqtool.cli import RunOptions
 from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.experiments import ablation
-from vqtool.vqgan.config import Config, build_config, load_config
+from vqtool.vqgan.config import Config
 from vqtool.vqgan.data import Batches
 from vqtool.vqgan.evaluation import open_images
 from vqtool.vqgan.model import build_model
+from vqtool.vqgan.settings import build_config, load_config
 
 GOOD = ("standard", "gumbel:kl_weight=0.01")
 INFINITE = "standard:commitment_weight=1e39"

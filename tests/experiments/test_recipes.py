@@ -2,7 +2,7 @@ import pytest
 
 from vqtool.diagnostics.errors import InputError
 from vqtool.experiments.recipes import RECIPES, recipe
-from vqtool.vqgan.config import build_config
+from vqtool.vqgan.settings import build_config
 
 
 @pytest.mark.parametrize("name", RECIPES)

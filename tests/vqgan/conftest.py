@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqtool.vqgan.config import build_config, merge
+from vqtool.vqgan.settings import build_config, merge
 
 TINY = {
     "data": {"image_size": 16},

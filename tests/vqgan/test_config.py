@@ -7,19 +7,9 @@ import yaml
 from vqtool.diagnostics.errors import InputError
 from vqtool.vqgan import config as settings
 from vqtool.vqgan.autoencoder import Decoder, Encoder
-from vqtool.vqgan.config import (
-    Config,
-    QuantizerSettings,
-    assignment,
-    build_config,
-    flatten,
-    keys,
-    layer,
-    load_config,
-    merge,
-    nest,
-)
+from vqtool.vqgan.config import Config, QuantizerSettings
 from vqtool.vqgan.quantizers import QUANTIZERS, REMEDIES
+from vqtool.vqgan.settings import assignment, build_config, flatten, keys, layer, load_config, merge, nest
 from vqtool.vqgan.spec import parse_spec
 
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from vqtool.vqgan.config import build_config
 from vqtool.vqgan.discriminator import NLayerDiscriminator
 from vqtool.vqgan.model import build_model, build_quantizer, seeded
 from vqtool.vqgan.quantizers import QUANTIZERS
+from vqtool.vqgan.settings import build_config
 
 SMALL = {
     "data": {"image_size": 16},
