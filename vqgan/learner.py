@@ -70,9 +70,10 @@ class Learner:
         if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
             discriminator = torch.nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
         wrapped, optimizer = self.fabric.setup(discriminator, adam(discriminator.parameters(), self.config.optimizer))
-        return Adversary(wrapped, optimizer, loss, reduce=self._mean_over_ranks)
+        return Adversary(wrapped, optimizer, loss, reduce=self.mean_over_ranks)
 
-    def _mean_over_ranks(self, tensor: Tensor) -> Tensor:
+    def mean_over_ranks(self, tensor: Tensor) -> Tensor:
+        """The mean of a tensor that every rank has."""
         if not dist.is_initialized():
             return tensor
         tensor = tensor.clone()

@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,11 +22,12 @@ PACKAGES = ("vqtool", "torch", "torchvision", "lightning-fabric", "lpips", "torc
 
 
 class Meter:
-    """Means of losses since the last reading, on the device."""
+    """Means of losses since the last reading, over steps and ranks; on the device until they are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, mean_over_ranks: Callable[[Tensor], Tensor] = lambda values: values) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        self._mean_over_ranks = mean_over_ranks
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Take in the losses of one step."""
@@ -34,20 +35,26 @@ class Meter:
             self.sums[name] = self.sums.get(name, 0) + loss.double()
             self.counts[name] = self.counts.get(name, 0) + 1
 
+    def _sums_of_mean_rank(self) -> Tensor:
+        return self._mean_over_ranks(torch.stack(list(self.sums.values())))
+
     def read(self) -> dict[str, float]:
-        """The means; here the host waits for the device."""
+        """The means; here the host waits for the device, and the ranks for each other."""
         if not self.sums:
             return {}
-        values = torch.stack(list(self.sums.values())).tolist()
-        return {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
+        return {
+            name: total / self.counts[name]
+            for name, total in zip(self.sums, self._sums_of_mean_rank().tolist(), strict=True)
+        }
 
     def clear(self) -> None:
         """Start anew."""
         self.sums, self.counts = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums so far."""
-        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+        """The sums so far; to be taken by every rank."""
+        sums = dict(zip(self.sums, self._sums_of_mean_rank().unbind(), strict=True)) if self.sums else {}
+        return {"sums": {name: value.clone() for name, value in sums.items()}, "counts": dict(self.counts)}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on from ``state_dict``."""

@@ -20,7 +20,7 @@ from ..diagnostics.run import write_atomically
 from ..diagnostics.tensorboard import TensorBoardSink, add_hparams, add_layout, add_projector
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .config import Config
-from .data import Batches
+from .data import Batches, Images
 from .evaluation import evaluate_split, open_images, reconstruct
 from .interrupt import stop_on_signal
 from .learner import CODEBOOK, Learner
@@ -86,6 +86,8 @@ class Trainer:
         self.fabric, self.config, self.run_folder = fabric, config, run
         with fabric.rank_zero_first():  # one rank decodes, the others find the cache
             self.images = open_images(config)
+        if fabric.is_global_zero:
+            tell(self.images)
         settings = config.train
         self.batches = Batches(
             self.images["train"],
@@ -99,7 +101,7 @@ class Trainer:
         self.last = run.checkpoints / "last.ckpt"
         state = load_checkpoint(self.last) if resume and self.last.exists() else None
         self.learner = Learner(fabric, config, [])
-        self.meter = Meter()
+        self.meter = Meter(self.learner.mean_over_ranks)
         self.done, self.seconds = 0, 0.0
         self.best = float("inf")
         if state is not None:
@@ -283,6 +285,14 @@ class Trainer:
         self.learner.monitor.detach()
         if self.logbook is not None:
             self.logbook.close()
+
+
+def tell(splits: dict[str, Images]) -> None:
+    """Print what the data set is, how fast it was decoded, and which files were left out."""
+    sizes = ", ".join(f"{name} {len(images):,}" for name, images in splits.items())
+    print(f"data: {sizes} images; {splits['train'].decode}", flush=True)
+    if skipped := [name for images in splits.values() for name in images.skipped]:
+        print(f"data: {len(skipped)} unreadable files left out: {', '.join(skipped)}", flush=True)
 
 
 class Clock:

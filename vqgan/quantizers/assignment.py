@@ -1,9 +1,9 @@
 """Nearest-code search: argmin_k |z - e_k|^2 without ever holding tokens x codes.
 
-With |z|^2 left out, the nearest code is the one of the greatest score z.e_k - |e_k|^2 / 2. One matmul gives a tile of
-scores: latents with a one appended, times codes with -|e_k|^2 / 2 appended. The tile is read once while it is still in
-cache. Torch's maximum without indices is several times faster than the one with them, so the search takes the maximum
-of each group of neighbouring codes and looks for the index in the best group only.
+With |z|^2 left out, the nearest code is the one of the greatest score z.e_k - |e_k|^2 / 2. One matmul with that bias
+gives a tile of scores, which is read once while it is still in cache. Torch's maximum without indices is several times
+faster than the one with them, so the search takes the maximum of each group of neighbouring codes and looks for the
+index in the best group only.
 """
 
 from collections.abc import Iterator
@@ -46,12 +46,12 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
     indices = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
     with torch.autocast(latents.device.type, enabled=False), _exact_matmul(latents.device):
         center = codebook.float().mean(0)
-        tiles = _with_bias(codebook.float() - center).split(tile_codes)
-        tokens = center.new_ones(min(tile_tokens, len(latents)), len(center) + 1)
-        scores = center.new_empty(len(tokens) * len(tiles[0]))
+        codes = _whole_groups(codebook.float() - center)
+        bias = codes.square().sum(1) / -2
+        tiles = list(zip(codes.split(tile_codes), bias.split(tile_codes), strict=True))
+        scores = codes.new_empty(min(tile_tokens, len(latents)) * min(tile_codes, len(codes)))
         for part, out in zip(latents.split(tile_tokens), indices.split(tile_tokens), strict=True):
-            torch.sub(part, center, out=tokens[: len(part), :-1])
-            out.copy_(_best_of_tiles(tokens[: len(part)], tiles, scores))
+            out.copy_(_best_of_tiles(part.float() - center, tiles, scores))
     return indices.clamp_(max=len(codebook) - 1)
 
 
@@ -63,23 +63,22 @@ def _check_shapes(latents: Tensor, codebook: Tensor) -> None:
         )
 
 
-def _with_bias(codes: Tensor) -> Tensor:
-    """(K, D) -> (K', D + 1): codes with -|e|^2 / 2 appended, the last one repeated until K' is whole groups.
+def _whole_groups(codes: Tensor) -> Tensor:
+    """(K, D) codes with the last one repeated until there are whole groups of them.
 
     A repeated code scores as the last one does, so the caller clamps its index to K - 1.
     """
-    biased = torch.cat([codes, codes.square().sum(1, keepdim=True) / -2], 1)
-    return torch.cat([biased, biased[-1:].expand(-len(codes) % _GROUP, -1)])
+    return torch.cat([codes, codes[-1:].expand(-len(codes) % _GROUP, -1)])
 
 
-def _best_of_tiles(tokens: Tensor, tiles: tuple[Tensor, ...], scores: Tensor) -> Tensor:
-    """(n,) index of the greatest score of each of (n, D + 1) ``tokens`` over all ``tiles`` of codes, in order."""
+def _best_of_tiles(tokens: Tensor, tiles: list[tuple[Tensor, Tensor]], scores: Tensor) -> Tensor:
+    """(n,) index of the greatest score of each of (n, D) ``tokens`` over all ``tiles`` of codes and bias, in order."""
     best = tokens.new_full((len(tokens),), -torch.inf)
     indices = torch.zeros_like(best, dtype=torch.int64)
     first = 0
-    for codes in tiles:
+    for codes, bias in tiles:
         tile = scores[: len(tokens) * len(codes)].view(len(tokens), len(codes))
-        top, index = _best_of_tile(torch.mm(tokens, codes.T, out=tile))
+        top, index = _best_of_tile(torch.addmm(bias, tokens, codes.T, out=tile))
         indices = torch.where(top > best, index.add_(first), indices)
         best = torch.maximum(best, top)
         first += len(codes)
