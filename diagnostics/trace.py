@@ -6,6 +6,7 @@ Each part is written beside its place and renamed into it, so that a kill at any
 
 import os
 import re
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -49,18 +50,22 @@ class TraceWriter:
     Args:
         folder: The codebook's folder, made with its parents.
         rows_per_part: Rows (records x codes) after which a part is written without being asked.
+        seconds_per_part: Seconds after which one is, so that a run can be looked at while it goes on.
     """
 
-    def __init__(self, folder: Path, rows_per_part: int = 1 << 18):
+    def __init__(self, folder: Path, rows_per_part: int = 1 << 18, seconds_per_part: float = 30.0):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.rows_per_part = rows_per_part
+        self.seconds_per_part = seconds_per_part
+        self._written_at = time.monotonic()
         self._pending: list[CodebookRecord] = []
 
     def write(self, record: CodebookRecord) -> None:
         """Keep a record for the next part."""
         self._pending.append(record)
-        if len(self._pending) * len(record.hits) >= self.rows_per_part:
+        full = len(self._pending) * len(record.hits) >= self.rows_per_part
+        if full or time.monotonic() - self._written_at >= self.seconds_per_part:
             self.flush()
 
     def flush(self) -> None:
@@ -68,6 +73,7 @@ class TraceWriter:
         if self._pending:
             _write_part(self.folder, _table(self._pending))
             self._pending = []
+        self._written_at = time.monotonic()
 
     def rewind(self, step: int) -> None:
         """Drop every record after ``step``, in memory and on disk: what a resumed run will record again."""

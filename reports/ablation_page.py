@@ -92,9 +92,11 @@ def _codebook(codebook: str, groups: Groups, folder: Path, progress: Callable[[s
         for fact in group:
             progress(f"{fact.name}: codebook {codebook}")
             try:
-                reduced.setdefault(name, []).append(_reduce(fact.run.trace / codebook))
+                one = _reduce(fact.run.trace / codebook)
             except InputError as error:
                 section.missing.append(f"{fact.name} is left out: {error}.")
+            else:
+                reduced.setdefault(name, []).append(one)
     section.pictures = hang(_codebook_panels(codebook, reduced), folder)
     return section
 

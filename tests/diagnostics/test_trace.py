@@ -55,6 +55,11 @@ def test_parts_come_when_they_are_full_and_read_as_one_trace(tmp_path):
     assert_holds(CodebookTrace.load(tmp_path / "q"), range(1, 8))
 
 
+def test_a_part_comes_after_some_time_too_so_that_a_run_can_be_looked_at(tmp_path):
+    write(tmp_path / "q", [1, 2], seconds_per_part=0)
+    assert_holds(CodebookTrace.load(tmp_path / "q"), [1, 2])
+
+
 def test_pandas_reads_the_folder_as_it_is(tmp_path):
     write(tmp_path / "q", range(1, 8), rows_per_part=36).flush()
     frame = pd.read_parquet(tmp_path / "q")

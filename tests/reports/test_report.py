@@ -192,6 +192,15 @@ def test_a_comparison_of_begun_runs_says_what_is_missing(tmp_path):
     assert "test split not evaluated" in text
 
 
+def test_a_comparison_of_runs_that_have_not_recorded_yet_says_so(tmp_path):
+    for name, spec in (("a", "standard"), ("b", "ema")):
+        run = write_run(tmp_path / name, spec, 0)
+        shutil.rmtree(run.trace)
+        (run.trace / "quantize").mkdir(parents=True)
+    text = write_report(tmp_path).read_text()
+    assert text.count("is left out: no codebook trace") == 2
+
+
 def test_a_folder_with_a_single_run_below_gets_the_page_of_that_run(run):
     page = write_report(run.path.parent)
     assert page == run.path.parent / "report" / "index.html"
