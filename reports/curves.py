@@ -64,14 +64,14 @@ def losses(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 @theme()
 def validation(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Every figure over the whole validation split, one pair of axes each."""
-    names = keys(rows, "validation/")
+    """Every figure of the validations, one pair of axes each."""
+    names = [name for name in keys(rows, "validation/") if name != "validation/images"]
     figure, stack = stacked(len(names), height=1.5)
     for axes, name in zip(stack, names, strict=True):
         values = series(rows, name)
-        quantity = name.removeprefix("validation/").removesuffix("_split").replace("_", " ")
+        quantity = name.removeprefix("validation/").replace("_split", " in the whole split").replace("_", " ")
         axes.plot(values.index, values, marker="o", markersize=3, color=LIVE)
-        axes.set_title(f"{quantity} (whole validation split)", loc="left")
+        axes.set_title(f"{quantity} (validation)", loc="left")
         axes.set_ylabel(_unit(name))
         few_ticks(axes.yaxis, 4)
     return figure

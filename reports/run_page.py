@@ -90,7 +90,12 @@ def _training_panels(fact: RunFacts, sample: tuple[int, np.ndarray] | None) -> I
         yield Panel("losses", "Losses", caption, curves.losses(rows))
     if names := curves.keys(rows, "validation/"):
         points = len(curves.series(rows, names[0]))
-        caption = f"{points:,} evaluations of the whole validation split, which no figure per window compares with."
+        over = max(curves.series(rows, "validation/images"), default=0)
+        caption = (
+            f"{points:,} looks at the validation split"
+            + (f", at {over:,.0f} images of it each" if over else "")
+            + ": no figure per window compares with these."
+        )
         yield Panel("validation", "Validation", caption, curves.validation(rows))
     if sample:
         step, image = sample

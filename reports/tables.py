@@ -149,7 +149,11 @@ def final_numbers(fact: RunFacts) -> pd.DataFrame:
     rows += [(key, number(value), "whole run") for key, value in fact.done.items()]
     last: dict[str, tuple[float, str]] = {}
     for row in fact.metrics:
-        over = "whole validation split" if any(key.startswith("validation/") for key in row) else "one logged step"
+        over = (
+            "one look at the validation split"
+            if any(key.startswith("validation/") for key in row)
+            else "one logged step"
+        )
         last |= {key: (number(value), f"{over}, step {row.get('step')}") for key, value in row.items() if key != "step"}
     rows += [(key, *found) for key, found in last.items()]
     return pd.DataFrame(rows, columns=["quantity", "value", "measured"])

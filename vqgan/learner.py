@@ -39,7 +39,7 @@ class Learner:
         self.fabric = fabric
         self.config = config
         self.model: VQModel = fabric.to_device(build_model(config))  # type: ignore[assignment]
-        self.reconstruction = fabric.to_device(Reconstruction(config.loss))
+        self.reconstruction: Reconstruction = fabric.to_device(Reconstruction(config.loss))  # type: ignore[assignment]
         optimizer = adam(self.model.parameters(), config.optimizer)
         self.monitor = CodebookMonitor(self.model, optimizer, sinks, every=config.train.every)
         settings = config.quantizer

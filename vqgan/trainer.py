@@ -5,12 +5,10 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
-from torch import Tensor
-from torchvision.utils import make_grid, save_image
+from torchvision.utils import save_image
 
 from ..diagnostics import RunDirectory, Sink, TraceSink, stats
 from ..diagnostics.errors import InputError, RunFailedError
@@ -21,15 +19,14 @@ from ..diagnostics.tensorboard import TensorBoardSink, add_hparams, add_layout, 
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .config import Config
 from .data import Batches, Images
-from .evaluation import evaluate_split, open_images, reconstruct
+from .evaluation import evaluate_split, open_images
 from .interrupt import stop_on_signal
 from .learner import CODEBOOK, Learner
 from .logbook import Logbook, Meter, environment
-from .metrics import to_unit_range
 from .settings import flatten
+from .validation import validate
 
 Outcome = Literal["done", "interrupted"]
-SAMPLES = 8
 
 
 def train(config: Config, folder: Path, resume: bool = False) -> Outcome:
@@ -204,38 +201,25 @@ class Trainer:
         self._close()
         raise RunFailedError(f"{finding.statement}; see {path} and {self.run_folder.findings}")
 
-    @torch.no_grad()
     def _validate(self) -> bool:
-        """Reconstruction and codes used on the first images of the validation split; whether it is a new best."""
+        """Look at the validation split; whether it is better than ever before."""
         if self.logbook is None:
             return False
-        images = self.images["validation"]
-        count = min(self.config.train.validate_images, len(images))
-        model = self.learner.model
-        meter, hits, first = Meter(), torch.zeros(model.quantize.codebook_size, dtype=torch.int64), None
-        for batch, reconstructions, indices in reconstruct(
-            model, images, np.arange(count), self.config.train.batch_size
-        ):
-            nll, parts = self.learner.reconstruction(batch, reconstructions)
-            meter.add({name: value * len(batch) / count for name, value in {"nll": nll, **parts}.items()})
-            hits += torch.bincount(indices.flatten().cpu(), minlength=len(hits))
-            first = first or (batch[:SAMPLES], reconstructions[:SAMPLES])
-        values = {f"validation/{name}": float(total) for name, total in meter.sums.items()}
-        counted = {"codes_used": stats.codes_used(hits.numpy()), "perplexity": stats.perplexity(hits.numpy())}
-        values |= {f"validation/{name}_in_{count}_images": float(value) for name, value in counted.items()}
+        settings = self.config.train
+        values, grid = validate(
+            self.learner.model,
+            self.learner.reconstruction,
+            self.images["validation"],
+            settings.validate_images,
+            settings.batch_size,
+        )
         self.logbook.write(self.done, values)
-        assert first is not None
-        self._save_samples(*first)
+        save_image(grid, self.run_folder.samples / f"reconstructions-{self.done:07d}.png")
+        if self.logbook.writer is not None:
+            self.logbook.writer.add_image("reconstructions: images above, reconstructions below", grid, self.done)
         better = values["validation/nll"] < self.best
         self.best = min(self.best, values["validation/nll"])
         return better
-
-    def _save_samples(self, images: Tensor, reconstructions: Tensor) -> None:
-        """A row of images above a row of their reconstructions."""
-        grid = make_grid(to_unit_range(torch.cat([images, reconstructions])), nrow=len(images)).cpu()
-        save_image(grid, self.run_folder.samples / f"reconstructions-{self.done:07d}.png")
-        if self.logbook is not None and self.logbook.writer is not None:
-            self.logbook.writer.add_image("reconstructions: images above, reconstructions below", grid, self.done)
 
     def _save(self, path: Path) -> None:
         """A checkpoint of a healthy state, with everything recorded so far on disk before it."""

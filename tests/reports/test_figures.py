@@ -43,10 +43,13 @@ def test_usage_names_its_window_and_draws_the_ceiling(trace):
     assert (drawn["ceiling: uniform use"][:, 1] < 6).all()
 
 
-def test_validation_figures_are_named_after_the_whole_split():
-    rows = [{"step": i, "validation/codes_used_split": 10 + i} for i in range(3)]
-    axes = curves.validation(rows).axes[0]
-    assert axes.get_title(loc="left") == "codes used (whole validation split)"
+def test_validation_figures_say_over_what_codes_were_counted():
+    names = ("validation/codes_used_split", "validation/perplexity_in_512_images", "validation/images")
+    figure = curves.validation([{"step": i, **dict.fromkeys(names, 10 + i)} for i in range(3)])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "codes used in the whole split (validation)",
+        "perplexity in 512 images (validation)",
+    ]
 
 
 @pytest.mark.parametrize(("window", "label"), [([1, 1], "window of 1 step"), ([10, 4], "window of 4 to 10 steps")])

@@ -117,7 +117,7 @@ def test_final_numbers_say_over_what_they_were_measured(tmp_path):
     frame = final_numbers(RunFacts(write_run(tmp_path / "run"))).set_index("quantity")
     assert frame.loc["psnr", "value"] == 24.5
     assert frame.loc["psnr", "measured"] == "whole test split, 64 images, step 100"
-    assert frame.loc["validation/l1", "measured"] == "whole validation split, step 200"
+    assert frame.loc["validation/l1", "measured"] == "one look at the validation split, step 200"
     assert frame.loc["loss/l1", "measured"] == "one logged step, step 200"
 
 
