@@ -17,8 +17,8 @@ from ...diagnostics.errors import InputError
 
 #: Neighbouring codes that share one maximum.
 _GROUP = 64
-#: Tokens and codes of one score tile: 16 MiB on the CPU; 32 MiB elsewhere, where few large kernels beat many small.
-_CPU_TILE = (4096, 1024)
+#: Tokens and codes of one score tile: 8 MiB on the CPU; 32 MiB elsewhere, where few large kernels beat many small.
+_CPU_TILE = (2048, 1024)
 _TILE = (4096, 2048)
 
 
