@@ -103,9 +103,9 @@ class Heatmap:
             self._merge *= 2
 
     def image(self) -> NDArray[np.uint8]:
-        """(rows, columns, 3) colours, logarithmic in the hits."""
+        """(rows, columns, 3) colours, logarithmic in the hits; few columns are drawn wider."""
         columns = self._columns + ([np.max(self._open, axis=0)] if self._open else [])
-        hits = np.stack(columns, axis=1)
+        hits = np.stack(columns, axis=1).repeat(max(1, SIDE // len(columns)), axis=1)
         level = np.log1p(hits) / max(np.log1p(hits.max()), 1e-9) * (len(RAMP) - 1)
         colours = np.stack([np.interp(level, np.arange(len(RAMP)), RAMP[:, c]) for c in range(3)], axis=-1)
         return np.where(hits[..., None] > 0, colours, DEAD).astype(np.uint8)
