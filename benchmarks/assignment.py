@@ -262,7 +262,7 @@ def print_settings(threads: int) -> None:
 
 def benchmark(args: argparse.Namespace) -> None:
     """All tables with the allocator settings of this process, then the claims."""
-    cells = QUICK_CELLS if args.quick else CELLS
+    cells = QUICK_CELLS if args.quick else args.cells or CELLS
     print_settings(args.threads)
     with torch.no_grad():
         search = print_table("Nearest-code search, share of the dense matmul's time", search_candidates, cells, args)
@@ -280,9 +280,15 @@ def benchmark(args: argparse.Namespace) -> None:
     print_faster("forward + backward", backward)
 
 
+def cell(text: str) -> tuple[int, ...]:
+    """``4096x64x16384`` -> (4096, 64, 16384)."""
+    return tuple(int(size) for size in text.split("x"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one small cell, 3 rounds")
+    parser.add_argument("--cells", type=cell, nargs="+", metavar="NxDxK", help="only these, such as 4096x64x16384")
     parser.add_argument("--allocators", action="store_true", help="run twice: default and memory-keeping allocator")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
     parser.add_argument("--rounds", type=int, default=15, help="quiet rounds per cell (default 15)")

@@ -126,7 +126,7 @@ def sample(
     Raises:
         InputError: An argument is wrong, or P + steps - 1 tokens do not fit into the block.
     """
-    given = prefix.new_empty(len(prefix), 0)
+    given = prefix.new_empty((*prefix.shape[:1], 0))
     return complete(gpt, prefix, given, steps, guidance=guidance, allowed=allowed, **drawing)
 
 
@@ -145,7 +145,7 @@ def complete(
 
     ``allowed`` speaks of the codes that are sampled: a list has one range for each of the total - G.
     """
-    _check_prefix(gpt, prefix, guidance)
+    _check_prefix(gpt, prefix, guidance, ranks=(2,))
     B, G = _check_given(prefix, given, total)
     ranges = _ranges(allowed, total - G, gpt.vocab_size)
     rows = _with_unconditional(prefix, guidance)
@@ -195,7 +195,7 @@ def sliding_window_sample(
     Raises:
         InputError: An argument is wrong, or prefix and window do not fit into the block.
     """
-    _check_prefix(gpt, prefix, guidance)
+    _check_prefix(gpt, prefix, guidance, ranks=(2, 3))
     _check_grid(prefix, (height, width), window)
     given = prefix.new_empty(len(prefix), 0) if given is None else given
     B, G = _check_given(prefix, given, height * width)
@@ -275,8 +275,11 @@ def _ranges(allowed: Allowed, steps: int, vocab_size: int) -> Sequence[range]:
     return ranges
 
 
-def _check_prefix(gpt: GPT, prefix: Tensor, guidance: Guidance | None) -> None:
+def _check_prefix(gpt: GPT, prefix: Tensor, guidance: Guidance | None, *, ranks: tuple[int, ...]) -> None:
     """The one look at values that waits for the device."""
+    if prefix.ndim not in ranks:
+        allowed = " or ".join(("(B, P)", "(B, H, W)")[rank - 2] for rank in ranks)
+        raise InputError(f"prefix {tuple(prefix.shape)} is not of the shape {allowed}")
     if prefix.numel() == 0:
         raise InputError(f"prefix {tuple(prefix.shape)} is empty: sampling begins with a token, such as a start token")
     if guidance is not None and guidance.prefix.shape != prefix.shape:

@@ -57,6 +57,8 @@ class Cache(Protocol):
 class KVCache:
     """A static cache: memory for ``capacity`` tokens is set aside once, and a token writes its own place only.
 
+    It is for sampling: no gradient flows back through it.
+
     Attributes:
         keys: (layers, B, heads, capacity, head_dim); only the first ``length`` tokens mean anything.
         values: The same of the values.
@@ -66,8 +68,10 @@ class KVCache:
     def __init__(self, shape: tuple[int, int, int, int, int], device: torch.device, dtype: torch.dtype):
         self.keys = torch.empty(shape, device=device, dtype=dtype)
         self.values = torch.empty_like(self.keys)
+        self._layers = [(self.keys[i], self.values[i]) for i in range(len(self.keys))]  # views, taken once
         self.length = 0
 
+    @torch.no_grad()
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Cache``.
 
@@ -77,9 +81,10 @@ class KVCache:
         end, capacity = self.length + keys.shape[2], self.keys.shape[3]
         if end > capacity:
             raise InputError(f"{end} tokens do not fit into a cache for {capacity}")
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        all_keys, all_values = self._layers[layer]
+        all_keys[:, :, self.length : end] = keys
+        all_values[:, :, self.length : end] = values
+        return all_keys[:, :, :end], all_values[:, :, :end]
 
 
 class Attention(nn.Module):
@@ -107,7 +112,8 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, T, width) -> (B, heads, T, head_dim)."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        B, T, width = x.shape
+        return x.view(B, T, self.heads, width // self.heads).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -197,7 +203,7 @@ class GPT(nn.Module):
         return self.ln_f(x)
 
     def new_cache(self, batch: int, capacity: int | None = None) -> KVCache:
-        """An empty static cache for ``batch`` sequences of ``capacity`` tokens, by default a block; for no gradients.
+        """An empty static cache for ``batch`` sequences of ``capacity`` tokens, by default a block.
 
         Raises:
             InputError: The capacity is larger than the block.
@@ -214,7 +220,7 @@ class GPT(nn.Module):
         """Which of the ``past`` + ``T`` tokens each of the last ``T`` attends to, (T, past + T) bool."""
         query = torch.arange(past, past + T, device=self.pos_emb.device)[:, None]
         key = torch.arange(past + T, device=self.pos_emb.device)
-        return (key <= query) | ((query < self.n_unmasked) & (key < self.n_unmasked))
+        return (key <= query) | (key < self.n_unmasked)
 
     def _mask(self, past: int, T: int) -> Tensor | None:
         plain = T == 1 or (past == 0 and self.n_unmasked <= 1)
