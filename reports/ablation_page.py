@@ -33,6 +33,7 @@ class Reduced:
 
 def write_ablation_page(runs: list[RunDirectory], folder: Path, progress: Callable[[str], None]) -> Path:
     """Write the comparison of ``runs`` into ``folder`` and return the page."""
+    runs = sorted(runs, key=lambda run: RunFacts(run).quantizer)
     groups = group_by_quantizer(runs)
     facts = [fact for group in groups.values() for fact in group]
     seeds = ", ".join(f"{name}: n = {len(group)}" for name, group in groups.items())

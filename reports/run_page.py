@@ -49,7 +49,7 @@ def verdict(fact: RunFacts) -> Section:
         share = f" ({used / number(size):.1%})" if number(size) and not math.isnan(used) else ""
         images = f"whole {split} split, {evaluation.get('images', '?')} images"
         section.cards += [
-            Card(f"{plus_minus(used, decimals=1)} of {size}", f"codes used{share}", over),
+            Card(f"{plus_minus(used, decimals=1)} of {plus_minus(number(size))}", f"codes used{share}", over),
             Card(plus_minus(number(evaluation.get("perplexity_split")), decimals=1), "perplexity, in codes", over),
             Card(f"{plus_minus(number(evaluation.get('psnr')), decimals=2)} dB", "PSNR", images),
         ]

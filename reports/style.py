@@ -16,7 +16,7 @@ PALETTE: list[str] = seaborn.color_palette("colorblind").as_hex()  # pyright: ig
 LIVE, DEAD = PALETTE[0], PALETTE[1]
 #: What a heatmap shows where there was nothing at all; in none of the colour maps.
 NOTHING = "#d9d9d9"
-_LINES: list = ["-", "--", ":", "-."]
+_LINES: list = ["-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3))]
 
 
 @contextmanager
