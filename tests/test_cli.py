@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from tiny import Answer, call, image_folder, options, snapshot, surroundings
+from tiny import Answer, call, image_folder, options, snapshot
 
 from vqtool.cli import RunOptions
 from vqtool.diagnostics.errors import InputError
@@ -19,19 +19,6 @@ from vqtool.diagnostics.run import RunDirectory
 
 COMMANDS = ("train", "ablate", "report", "evaluate", "recipes")
 HEAVY = ("torch", "pandas", "matplotlib", "lightning_fabric", "torchvision", "numpy")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A working folder with images beside it."""
-    with surroundings(tmp_path_factory.mktemp("cli")) as work:
-        image_folder(work.parent / "images")
-        yield work
-
-
-@pytest.fixture(scope="module")
-def tiny(place) -> list[str]:
-    return options(place.parent / "images")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from records import Records
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -13,19 +14,6 @@ from vqtool.diagnostics import CodebookMonitor, InputError
 from vqtool.vqgan.quantizers import QUANTIZERS, StandardQuantizer
 
 K, D = 16, 4
-
-
-class Records:
-    """A sink that keeps what it gets."""
-
-    def __init__(self):
-        self.records = []
-
-    def write(self, record):
-        self.records.append(record)
-
-    def flush(self):
-        pass
 
 
 class Toy(nn.Module):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from records import Records
 from torch import nn
 from vector_quantize_pytorch import VectorQuantize
 
@@ -19,17 +20,6 @@ STRANGERS = {
     "heads": {"heads": 2, "codebook_dim": 2},
     "threshold": {"threshold_ema_dead_code": 2},
 }
-
-
-class Records:
-    def __init__(self):
-        self.records = []
-
-    def write(self, record):
-        self.records.append(record)
-
-    def flush(self):
-        pass
 
 
 class Stranger(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from tiny import Answer, call, image_folder, options, snapshot, surroundings
+from tiny import Answer, call, snapshot
 
 from vqtool.cli import RunOptions
 from vqtool.diagnostics.errors import InputError
@@ -22,19 +22,6 @@ from vqtool.vqgan.settings import build_config, load_config
 
 GOOD = ("standard", "gumbel:kl_weight=0.01")
 INFINITE = "standard:commitment_weight=1e39"
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A working folder with images beside it."""
-    with surroundings(tmp_path_factory.mktemp("ablation")) as work:
-        image_folder(work.parent / "images")
-        yield work
-
-
-@pytest.fixture(scope="module")
-def tiny(place) -> list[str]:
-    return options(place.parent / "images")
 
 
 @pytest.fixture(scope="module")

@@ -152,6 +152,7 @@ def test_a_codebook_without_tokens_and_one_with_a_single_code_can_be_drawn(trace
         populations.rank_frequency(hits[0], hits[-1]),
     ):
         figure.canvas.draw()
+        assert all(axes.get_xlabel() or axes.get_ylabel() or axes.get_title(loc="left") for axes in figure.axes[:1])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a run shows in TensorBoard: read back from the event files, and served by the real server."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -100,13 +101,9 @@ def _ask(server, url, patience=60):
     deadline = time.monotonic() + patience
     while True:
         assert server.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                content = json.load(answer)
-            if content:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+            if content := json.load(answer):
                 return content
-        except OSError:
-            pass
         assert time.monotonic() < deadline, f"no answer from {url}"
         time.sleep(0.2)
 

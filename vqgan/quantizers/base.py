@@ -1,5 +1,6 @@
 """What every quantizer is: ``Quantizer`` and what its forward hands over, ``QuantizerOutput``."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -44,7 +45,7 @@ def straight_through(quantized: Tensor, latents: Tensor) -> Tensor:
     return latents + (quantized - latents).detach()
 
 
-class Quantizer(nn.Module):
+class Quantizer(nn.Module, ABC):
     """A codebook of ``codebook_size`` vectors of ``dim`` and a rule that assigns one to each token.
 
     Subclasses give ``codebook`` and ``forward``. Row k of every parameter whose first axis is ``codebook_size`` belongs
@@ -57,13 +58,13 @@ class Quantizer(nn.Module):
         self.dim = dim
 
     @property
+    @abstractmethod
     def codebook(self) -> Tensor:
         """(K, D) the codes as the decoder gets them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, latents: Tensor) -> QuantizerOutput:
         """Quantize (B, D, H, W) latents, in float32 whatever the autocast."""
-        raise NotImplementedError
 
     def lookup(self, indices: Tensor) -> Tensor:
         """(B, H, W) indices -> (B, D, H, W) codes."""
