@@ -49,7 +49,7 @@ RECIPES: dict[str, Recipe] = {
         {
             **SMALL,
             "quantizer": {"codebook_size": 1024, "dim": 64},
-            "train": {**SMALL["train"], "steps": 2000, "validate_every": 500, "checkpoint_every": 500},
+            "train": {**SMALL["train"], "steps": 1000, "validate_every": 500, "checkpoint_every": 500},
         },
     ),
     "f16": Recipe(
