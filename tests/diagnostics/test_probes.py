@@ -1,13 +1,14 @@
 """Strangers: their numbers as computed by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from records import Records
 from torch import nn
 from vector_quantize_pytorch import VectorQuantize
 
-from vqtool.diagnostics import PROBES, CodebookMonitor, find_codebooks
+from vqtool.diagnostics import PROBES, CodebookMonitor, TraceSink, find_codebooks
 from vqtool.vqgan.quantizers import QUANTIZERS
 
 K, D = 16, 4
@@ -134,3 +135,19 @@ def test_every_quantizer_of_ours_and_the_stranger_match_exactly_one_probe():
     for module in [*(quantizer(K, D) for quantizer in QUANTIZERS.values()), VectorQuantize(dim=D, codebook_size=K)]:
         assert sum(probe.matches(module) for probe in PROBES.values()) == 1
         assert list(find_codebooks(module)) == ["codebook"]
+
+
+def test_five_lines_leave_a_trace_that_pandas_reads(tmp_path):
+    torch.manual_seed(0)
+    model = Stranger()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    monitor = CodebookMonitor(model, optimizer, [TraceSink(tmp_path / "mine")], every=2)
+    for batch in torch.randn(5, 2, 10, D):
+        optimizer.zero_grad()
+        quantized, _, loss = model.vq(model.encoder(batch))
+        (quantized.square().sum() + loss.sum()).backward()
+        optimizer.step()
+    monitor.close()
+    frame = pd.read_parquet(tmp_path / "mine" / "trace" / "vq")
+    assert frame.groupby("step").hits.sum().to_dict() == {2: 40, 4: 40, 5: 20}
+    assert frame.groupby("step").window.first().to_dict() == {2: 2, 4: 2, 5: 1}
