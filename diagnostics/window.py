@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from .probes import CodebookReading
+from .ranks import in_group, rank_and_size, sum_over_ranks
 from .record import CodebookRecord
 
 
@@ -49,12 +49,11 @@ class Window:
         """Close one optimizer step, with the (K, D) gradient that the optimizer is about to use."""
         self.steps += 1
         tokens = self._tokens
-        if _distributed():
+        if in_group():
             # The norm of a sum over ranks is not a sum of norms, so the sums have to meet once a step. It is as much
             # traffic as the gradient of the codebook itself.
-            dist.all_reduce(self._pull)
-            tokens = torch.as_tensor(tokens, device=self._pull.device)
-            dist.all_reduce(tokens)
+            sum_over_ranks(self._pull)
+            tokens = sum_over_ranks(torch.as_tensor(tokens, device=self._pull.device))
         scale = 2 / (torch.as_tensor(tokens).clamp(min=1) * self._pull.shape[1])
         self.pull_norm += scale * torch.linalg.vector_norm(self._pull, dim=1)
         self._pull.zero_()
@@ -88,11 +87,7 @@ class Window:
         return record
 
     def _sums_of_all_ranks(self) -> tuple[Tensor, Tensor]:
-        hits, distortion = self.hits.clone(), self.distortion.clone()
-        if _distributed():
-            dist.all_reduce(hits)
-            dist.all_reduce(distortion)
-        return hits, distortion
+        return sum_over_ranks(self.hits.clone()), sum_over_ranks(self.distortion.clone())
 
     def state_dict(self) -> dict[str, Any]:
         """All sums, for a checkpoint taken between two optimizer steps, by every rank."""
@@ -105,7 +100,7 @@ class Window:
         device = self.hits.device
         for name, value in state.items():
             setattr(self, name, value.to(device, copy=True) if torch.is_tensor(value) else value)
-        if _distributed() and dist.get_rank() > 0:
+        if rank_and_size()[0] > 0:
             self.hits.zero_()
             self.distortion.zero_()
 
@@ -113,7 +108,3 @@ class Window:
 def _numpy(tensor: Tensor) -> Any:
     """A copy on the host: the sums live on and are cleared in place."""
     return tensor.detach().to("cpu", copy=True).numpy()
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()

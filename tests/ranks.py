@@ -4,9 +4,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from lightning_fabric import Fabric
 from torch.nn.parallel import DistributedDataParallel
 
+from vqtool.vqgan.data import Batches
+from vqtool.vqgan.evaluation import open_images
+from vqtool.vqgan.learner import Learner
 from vqtool.vqgan.quantizers import QUANTIZERS, DeadCodeReset
+from vqtool.vqgan.settings import build_config, load_config
 
 RANKS, K, D = 2, 16, 2
 
@@ -17,6 +22,18 @@ def train_with_resets(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS)
     results = {name: _train(name, rank) for name in QUANTIZERS}
     torch.save(results, folder / f"rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def start_from_kmeans(rank: int, folder: Path) -> None:
+    """Start a codebook from k-means on this rank's own share of the images; leave the codes in ``folder``."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS)
+    config = build_config(load_config(folder / "config.yaml"))
+    learner = Learner(Fabric(accelerator="cpu", devices=1), config, [])
+    images = open_images(config)["train"]
+    learner.start_codebook(Batches(images, config.train.batch_size, 0, world_size=RANKS, rank=rank))
+    torch.save(learner.model.quantize.codebook.detach(), folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..diagnostics import stats
 from ..diagnostics.errors import InputError, unknown
 from ..diagnostics.progress import track
+from ..diagnostics.ranks import rank_and_size, sum_over_ranks
 from ..diagnostics.run import RunDirectory
 from .checkpoint import load_checkpoint, load_weights
 from .config import Config
@@ -70,15 +70,13 @@ def evaluate_split(
     metrics = ImageMetrics(device, net, config.loss.perceptual_weights)
     K, size = model.quantize.codebook_size, max(32, config.train.batch_size)
     counts = torch.zeros(K, dtype=torch.int64, device=device)
-    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rank, ranks = rank_and_size()
     share = np.arange(len(images))[rank::ranks]
     batches = reconstruct(model, images, share, size)
     for batch, reconstructions, indices in track(f"evaluate {split}", batches, -(-len(share) // size)):
         metrics.update(batch, reconstructions)
         counts += torch.bincount(indices.flatten(), minlength=K)
-    if ranks > 1:
-        dist.all_reduce(counts)
-    hits = counts.cpu().numpy()
+    hits = sum_over_ranks(counts).cpu().numpy()
     tokens = int(hits.sum())
     return {
         "split": split,

@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ..diagnostics import CodebookMonitor, Sink
+from ..diagnostics.ranks import from_first_rank, mean_over_ranks
 from .config import Config
 from .data import Batches, normalize
 from .discriminator import NLayerDiscriminator
@@ -70,15 +71,7 @@ class Learner:
         if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
             discriminator = torch.nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
         wrapped, optimizer = self.fabric.setup(discriminator, adam(discriminator.parameters(), self.config.optimizer))
-        return Adversary(wrapped, optimizer, loss, reduce=self.mean_over_ranks)
-
-    def mean_over_ranks(self, tensor: Tensor) -> Tensor:
-        """The mean of a tensor that every rank has."""
-        if not dist.is_initialized():
-            return tensor
-        tensor = tensor.clone()
-        dist.all_reduce(tensor)
-        return tensor / dist.get_world_size()
+        return Adversary(wrapped, optimizer, loss, reduce=mean_over_ranks)
 
     def any_rank(self, flag: bool) -> bool:
         """Whether ``flag`` is set on any rank; every rank gets the same answer."""
@@ -100,8 +93,7 @@ class Learner:
         images = (self._images(batches, step, 0) for step in range(settings.kmeans_batches))
         tokens = torch.cat([to_tokens(self.model.latents(part)) for part in images])
         generator = torch.Generator().manual_seed(self.config.train.seed)
-        codes = kmeans(tokens, settings.codebook_size, generator)
-        self.fabric.broadcast(codes)
+        codes = from_first_rank(kmeans(tokens, settings.codebook_size, generator))
         self.model.quantize.overwrite(torch.arange(settings.codebook_size, device=codes.device), codes)
 
     def _images(self, batches: Batches, step: int, micro: int) -> Tensor:
@@ -130,7 +122,7 @@ class Learner:
     def _autoencoder_step(
         self, step: int, batches: Batches, adversary: Adversary | None
     ) -> tuple[list[tuple[Tensor, Tensor]], Losses]:
-        """The autoencoder's update; also the (images, reconstructions) of each micro-batch, for the discriminator."""
+        """The autoencoder's update; with an adversary also the (images, reconstructions) of each micro-batch."""
         pairs, parts = [], []
         accumulate = self.config.train.accumulate
         self.optimizer.zero_grad(set_to_none=True)
@@ -140,12 +132,13 @@ class Learner:
                 reconstructions, output = self.wrapped(images)
                 total, losses = self._objective(images, reconstructions, output, adversary)
                 self.fabric.backward(total / accumulate)
-            pairs.append((images, reconstructions.detach()))
+            if adversary is not None:
+                pairs.append((images, reconstructions.detach()))
             parts.append(losses)
         if self.config.optimizer.clip_norm is not None:
             self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.config.optimizer.clip_norm)
         self.optimizer.step()
-        return (pairs if adversary is not None else []), _means(parts)
+        return pairs, _means(parts)
 
     def _objective(
         self, images: Tensor, reconstructions: Tensor, output: Any, adversary: Adversary | None

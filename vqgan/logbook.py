@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from ..diagnostics.ranks import mean_over_ranks
 from ..diagnostics.run import RunDirectory, write_atomically
 
 PACKAGES = ("vqtool", "torch", "torchvision", "lightning-fabric", "lpips", "torchmetrics", "numpy", "pyarrow")
@@ -24,10 +25,9 @@ PACKAGES = ("vqtool", "torch", "torchvision", "lightning-fabric", "lpips", "torc
 class Meter:
     """Means of losses since the last reading, over steps and ranks; on the device until they are read."""
 
-    def __init__(self, mean_over_ranks: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+    def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
-        self._mean_over_ranks = mean_over_ranks
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Take in the losses of one step."""
@@ -36,7 +36,7 @@ class Meter:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def _sums_of_mean_rank(self) -> Tensor:
-        return self._mean_over_ranks(torch.stack(list(self.sums.values())))
+        return mean_over_ranks(torch.stack(list(self.sums.values())))
 
     def read(self) -> dict[str, float]:
         """The means; here the host waits for the device, and the ranks for each other."""

@@ -98,7 +98,7 @@ class Trainer:
         self.last = run.checkpoints / "last.ckpt"
         state = load_checkpoint(self.last) if resume and self.last.exists() else None
         self.learner = Learner(fabric, config, [])
-        self.meter = Meter(self.learner.mean_over_ranks)
+        self.meter = Meter()
         self.done, self.seconds = 0, 0.0
         self.best = float("inf")
         if state is not None:

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import ranks
 import torch
 from lightning_fabric import Fabric
 
@@ -109,6 +110,17 @@ def test_kmeans_starts_the_codebook_on_the_latents(learn):
     distances = [learner.model.encode(images).losses["commitment"].item() for learner in (uniform, started)]
     assert distances[1] < distances[0] / 2
     assert started.model.encode(images).indices.unique().numel() > 4
+
+
+@pytest.mark.slow
+def test_kmeans_starts_every_rank_on_the_same_codes(tiny, tmp_path):
+    config = tiny(quantizer={"init": "kmeans", "kmeans_batches": 3})
+    open_images(config)  # one process decodes, the ranks find the cache
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    torch.multiprocessing.spawn(ranks.start_from_kmeans, args=(tmp_path,), nprocs=ranks.RANKS)
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(ranks.RANKS))
+    assert torch.equal(first, second)
+    assert first.std() > 0.01
 
 
 def test_the_learning_rate_reaches_both_optimizers(learn):

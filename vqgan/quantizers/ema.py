@@ -1,10 +1,10 @@
 """The quantizer whose codebook follows the latents by exponential moving averages."""
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...diagnostics.ranks import sum_over_ranks
 from .assignment import nearest_codes
 from .base import Quantizer, QuantizerOutput, straight_through, to_map, to_tokens
 
@@ -88,8 +88,7 @@ class EMAQuantizer(Quantizer):
         """Let the sums and counts of the step, over all ranks, into the moving averages."""
         if self._pending is None:
             return
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(self._pending)
+        sum_over_ranks(self._pending)
         book = self.embedding
         book.embed_avg.lerp_(self._pending[:, :-1], 1 - self.decay)
         book.cluster_size.lerp_(self._pending[:, -1], 1 - self.decay)

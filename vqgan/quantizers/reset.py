@@ -3,9 +3,9 @@
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from ...diagnostics.ranks import from_first_rank, rank_and_size, sum_over_ranks
 from .base import Quantizer, QuantizerOutput, to_tokens
 from .kmeans import jitter, kmeans, sample_rows
 
@@ -77,18 +77,13 @@ class DeadCodeReset:
         dead = (~alive).nonzero().squeeze(1)
         if len(dead) == 0:
             return None
-        vectors = self._draw(len(dead), latents, hits * alive)
-        if _distributed():
-            dist.broadcast(vectors, src=0)  # each rank drew from its own latents
+        vectors = from_first_rank(self._draw(len(dead), latents, hits * alive))  # each drew from latents of its own
         self.quantizer.overwrite(dead, vectors)
         self._clear_moments(dead)
         return dead
 
     def _hits_of_all_ranks(self) -> Tensor:
-        hits = self.hits.clone()
-        if _distributed():
-            dist.all_reduce(hits)
-        return hits
+        return sum_over_ranks(self.hits.clone())
 
     def _draw(self, count: int, latents: Tensor, hits: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.steps)
@@ -118,9 +113,5 @@ class DeadCodeReset:
         """Go on from ``state_dict``: the first rank with the hits of all, the others from none."""
         self.steps = state["steps"]
         self.hits.copy_(state["hits"])
-        if _distributed() and dist.get_rank() > 0:
+        if rank_and_size()[0] > 0:
             self.hits.zero_()
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,33 @@
+"""How the ranks of a process group agree. Without a group each of these leaves a tensor as it is."""
+
+import torch.distributed as dist
+from torch import Tensor
+
+
+def in_group() -> bool:
+    """Whether this process is one of a process group."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process's rank and how many there are; (0, 1) without a group."""
+    return (dist.get_rank(), dist.get_world_size()) if in_group() else (0, 1)
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """``tensor``, which becomes the sum over ranks in place."""
+    if in_group():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def mean_over_ranks(tensor: Tensor) -> Tensor:
+    """The mean over ranks, a new tensor where there are several."""
+    return sum_over_ranks(tensor.clone()) / dist.get_world_size() if in_group() else tensor
+
+
+def from_first_rank(tensor: Tensor) -> Tensor:
+    """``tensor``, which becomes the first rank's in place."""
+    if in_group():
+        dist.broadcast(tensor, src=0)
+    return tensor
