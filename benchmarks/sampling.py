@@ -29,8 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtool.vqgan.sampling import sample
-from vqtool.vqgan.transformer import GPT, SIZES, target_loss
+from vqtool.vqgan.transformer.sampling import sample
+from vqtool.vqgan.transformer.gpt import GPT, SIZES, target_loss
 
 CODES, BATCH = 1024, 4
 TARGETS = {"none": 0.07, "growing": 0.65}

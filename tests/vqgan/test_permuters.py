@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vqtool.diagnostics.errors import InputError
-from vqtool.vqgan.permuters import ORDERS, code_order, inverse, random
+from vqtool.vqgan.transformer.permuters import ORDERS, code_order, inverse, random
 
 GRIDS = [(1, 1), (1, 7), (7, 1), (2, 2), (3, 3), (4, 4), (3, 5), (8, 4), (16, 16)]
 

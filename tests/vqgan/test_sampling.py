@@ -7,7 +7,7 @@ from scipy.stats import chisquare
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqtool.diagnostics.errors import InputError
-from vqtool.vqgan.sampling import (
+from vqtool.vqgan.transformer.sampling import (
     Guidance,
     complete,
     draw,
@@ -16,7 +16,7 @@ from vqtool.vqgan.sampling import (
     top_k_filter,
     top_p_filter,
 )
-from vqtool.vqgan.transformer import GPT, Size
+from vqtool.vqgan.transformer.gpt import GPT, Size
 
 VOCABULARY = 23
 LOGITS = [1.0, -0.5, 2.0, 0.0, 0.7, -2.0, 1.5, 0.3]

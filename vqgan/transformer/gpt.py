@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..diagnostics.errors import InputError, unknown
-from .checkpoint import load_weights
+from ...diagnostics.errors import InputError, unknown
+from ..checkpoint import load_weights
 
 
 class Size(NamedTuple):

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from vqtool.diagnostics.errors import InputError
-from vqtool.vqgan.sampling import sample
-from vqtool.vqgan.transformer import GPT, SIZES, Size, adamw, load_taming_weights, size_named, target_loss
+from vqtool.vqgan.transformer.sampling import sample
+from vqtool.vqgan.transformer.gpt import GPT, SIZES, Size, adamw, load_taming_weights, size_named, target_loss
 
 SMALL = Size(layers=3, heads=4, width=32)
 SOURCE = Path("second.pt")

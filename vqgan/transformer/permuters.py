@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..diagnostics.errors import InputError, unknown
+from ...diagnostics.errors import InputError, unknown
 
 
 def raster(height: int, width: int) -> Tensor:

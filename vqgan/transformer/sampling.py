@@ -10,8 +10,8 @@ from typing import NamedTuple, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from ..diagnostics.errors import InputError
-from .transformer import GPT, Cache
+from ...diagnostics.errors import InputError
+from .gpt import GPT, Cache
 
 #: The tokens that may be sampled: one range for all positions, or one for each; None: the whole vocabulary.
 Allowed = range | Sequence[range] | None

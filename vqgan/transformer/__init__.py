@@ -1,0 +1,1 @@
+"""The second stage: a transformer over the codes of a frozen first stage, its training, its samples."""
