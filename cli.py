@@ -1,7 +1,5 @@
 """The door: the ``vqtool`` command. Everything heavy is imported inside the command that needs it."""
 
-import functools
-import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -11,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .experiments.options import RunOptions, takes_run_options
+
 if TYPE_CHECKING:
-    from .vqgan.config import Config
+    from .vqgan.config import RunConfig
 
 app = typer.Typer(
     name="vqtool",
@@ -22,105 +22,6 @@ app = typer.Typer(
     add_completion=False,
 )
 RUNS = Path("runs")
-RECIPE = "photos"
-DEBUG = {"train.steps": 10, "train.log_every": 1, "train.every": 1, "train.validate_every": 10}
-
-
-class RunOptions:
-    """The options that ``train`` and ``ablate`` share, as they were given."""
-
-    def __init__(
-        self,
-        recipe: Annotated[
-            str | None, typer.Option(help="Named config, see `vqtool recipes`.  [default: photos]")
-        ] = None,
-        config: Annotated[Path | None, typer.Option(help="YAML file with settings, such as RUN/config.yaml.")] = None,
-        set_: Annotated[
-            list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any setting, by its dotted name.")
-        ] = [],  # noqa: B006
-        codebook_size: Annotated[int | None, typer.Option(help="K, the number of codes.")] = None,
-        data: Annotated[str | None, typer.Option(help="photos, folder:PATH, cifar10:PATH, mnist:PATH, ...")] = None,
-        image_size: Annotated[int | None, typer.Option(help="Side of the crops in pixels.")] = None,
-        steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-        batch_size: Annotated[int | None, typer.Option(help="Images per optimizer step.")] = None,
-        every: Annotated[int | None, typer.Option(help="Optimizer steps per codebook record.")] = None,
-        device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-        precision: Annotated[str | None, typer.Option(help="32, bf16 or 16.")] = None,
-        devices: Annotated[int | None, typer.Option(help="How many devices.")] = None,
-        skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave broken images out.")] = False,
-        download: Annotated[bool, typer.Option("--download", help="Let torchvision fetch its data sets.")] = False,
-        debug: Annotated[bool, typer.Option("--debug", help="Run 10 batches, logging each.")] = False,
-    ):
-        self.recipe, self.config, self.assignments = recipe, config, set_
-        self.debug = debug
-        self.options: dict[str, Any] = {
-            "quantizer.codebook_size": codebook_size,
-            "data.spec": data,
-            "data.image_size": image_size,
-            "train.steps": steps,
-            "train.batch_size": batch_size,
-            "train.every": every,
-            "train.device": device,
-            "train.precision": precision,
-            "train.devices": devices,
-            "data.skip_unreadable": skip_unreadable or None,
-            "data.download": download or None,
-        }
-
-    def build(self, resumed: Path | None = None, **own: Any) -> "Config":
-        """Recipe or file, then --set, then options, then ``own``; validated.
-
-        Args:
-            resumed: Config of a run to go on with, where neither recipe nor file is given.
-            **own: Values by dotted name with ``__`` for the dot; None where not given.
-        """
-        from .diagnostics.errors import InputError
-        from .experiments.recipes import recipe
-        from .vqgan.settings import assignment, build_config, layer, load_config, merge, nest
-
-        if self.recipe is not None and self.config is not None:
-            raise InputError("give --recipe or --config, not both")
-        file = self.config or (resumed if self.recipe is None else None)
-        tree = layer(load_config(file) if file is not None else recipe(self.recipe or RECIPE).settings)
-        for text in self.assignments:
-            tree = merge(tree, layer(assignment(text)))
-        given = self.options | (DEBUG if self.debug else {})
-        given |= {name.replace("__", "."): value for name, value in own.items()}
-        for name, value in given.items():
-            if value is not None:
-                tree = merge(tree, layer(nest(name, value)))
-        return build_config(tree)
-
-    def arguments(self) -> list[str]:
-        """The options again, as ``vqtool train`` takes them."""
-        words = []
-        if self.recipe is not None:
-            words += ["--recipe", self.recipe]
-        if self.config is not None:
-            words += ["--config", str(self.config)]
-        for text in self.assignments:
-            words += ["--set", text]
-        for name, value in self.options.items():
-            option = "--data" if name == "data.spec" else "--" + name.partition(".")[2].replace("_", "-")
-            if value is not None:
-                words += [option] if value is True else [option, str(value)]
-        return [*words, "--debug"] if self.debug else words
-
-
-def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` the options of ``RunOptions``, handed to it as its argument ``options``."""
-    shared = list(inspect.signature(RunOptions, eval_str=True).parameters.values())
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
-
-    @functools.wraps(command)
-    def wrapper(**values: Any) -> None:
-        options = RunOptions(**{p.name: values.pop(p.name) for p in shared})
-        command(options=options, **values)
-
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    wrapper.__signature__ = inspect.Signature([p.replace(kind=keyword) for p in own + shared])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in own + shared}
-    return wrapper
 
 
 @app.command()
@@ -132,26 +33,86 @@ def train(
         typer.Option(metavar="SPEC", help="standard, ema, gumbel, entropy; ema+reset; gumbel:kl_weight=0.01."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, data order and noise.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="vqgan, transformer or all (one after the other).  [default: vqgan]")
+    ] = None,
+    first_stage: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="For the transformer: finished run of the first stage.")
+    ] = None,
+    condition: Annotated[
+        str | None, typer.Option(help="For the transformer: none, class, coordinates or spatial.")
+    ] = None,
+    condition_from: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="For a spatial condition: finished run of its first stage.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: a new one under runs/]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest.")] = False,
 ) -> None:
-    """Train a VQGAN and record its codebook.
+    """Train a VQGAN and record its codebook, or a transformer over the codes of a finished one.
 
     Example: vqtool train --quantizer ema+reset --codebook-size 1024 --steps 1000
-    """
-    from .vqgan.trainer import train as run_training
 
-    folder = out or (_newest(RUNS) if resume else _new_folder(quantizer))
-    _check_folder(folder, resume)
+    Example: vqtool train --stage transformer --from runs/mine --condition class
+    """
+    first = {"quantizer__spec": quantizer, "train__seed": seed}
+    second = {"condition__kind": condition, "condition__stage": condition_from, "train__seed": seed}
+    folder = out or (_newest(RUNS) if resume else _new_folder(quantizer if stage is None else stage))
+    _check_folder(folder, resume, both=stage == "all")
+    stage = _stage(stage, folder, first_stage, first, second)
+    if stage == "all":
+        one, two = folder / "first-stage", folder / "transformer"
+        own = {**second, "first_stage": one}
+        # What is wrong with the second stage's settings shows before the first is trained.
+        _run(options.for_stage("vqgan").build, first, one, resume=resume and one.exists())
+        _run(options.for_stage("transformer").build_transformer, own, two, resume=resume and two.exists())
+        typer.echo(f"runs: {folder}   report: vqtool report {folder}   images: vqtool sample {two}")
+        return
+    build = options.build if stage == "vqgan" else options.build_transformer
+    _run(build, first if stage == "vqgan" else {**second, "first_stage": first_stage}, folder, resume=resume)
+    typer.echo(f"run: {folder}   report: vqtool report {folder}   live: tensorboard --logdir {folder}")
+
+
+def _stage(
+    stage: str | None, folder: Path, first_stage: Path | None, first: dict[str, Any], second: dict[str, Any]
+) -> str:
+    """Which stage is meant: what is said, else that of the run in ``folder``, else the first.
+
+    Raises:
+        InputError: There is no such stage, or an option is of the other one.
+    """
+    from .diagnostics.errors import InputError, unknown
+    from .diagnostics.run import RunDirectory
+
+    if stage is None and (folder / "config.yaml").exists():
+        from .vqgan.launch import stage_of
+
+        stage = stage_of(RunDirectory(folder))
+    stage = stage or "vqgan"
+    if stage not in ("vqgan", "transformer", "all"):
+        raise unknown("stage", stage, ("vqgan", "transformer", "all"))
+    if stage == "vqgan" and (first_stage or second["condition__kind"] or second["condition__stage"]):
+        raise InputError("--from, --condition and --condition-from are for --stage transformer")
+    if stage == "transformer" and first["quantizer__spec"]:
+        raise InputError(
+            "--quantizer is for the first stage: the transformer takes the codes of the run given by --from"
+        )
+    if stage == "all" and first_stage:
+        raise InputError("--from names a finished first stage: with --stage all it is trained here")
+    return stage
+
+
+def _run(build: Callable[..., "RunConfig"], own: dict[str, Any], folder: Path, *, resume: bool) -> None:
+    """Train one stage into ``folder``, or go on with it."""
+    from .vqgan.launch import train as run_training
+
     before = folder / "config.yaml" if resume and (folder / "config.yaml").exists() else None
-    config = options.build(before, quantizer__spec=quantizer, train__seed=seed)
+    config = build(before, **own)
     if resume and (folder / "DONE").exists() and before is not None and _unchanged(config, before):
         typer.echo(f"{folder} is finished; nothing to resume")
         return
     if run_training(config, folder, resume) == "interrupted":
         typer.echo(f"interrupted; go on with: vqtool train --resume --out {folder}")
         raise typer.Exit(130)
-    typer.echo(f"run: {folder}   report: vqtool report {folder}   live: tensorboard --logdir {folder}")
 
 
 @app.command()
@@ -228,9 +189,94 @@ def evaluate(
 
     Example: vqtool evaluate runs/mine --split validation
     """
+    from .diagnostics.run import RunDirectory
+    from .vqgan.launch import evaluate as evaluate_run
+
+    _check_names(device, checkpoint)
+    figures = evaluate_run(RunDirectory(run), split, checkpoint, device)
+    missing = figures.pop("missing")
+    for name, value in figures.items():
+        typer.echo(f"{name:<20} {'-' if value is None else f'{value:.6g}' if isinstance(value, float) else value}")
+    for name, reason in missing.items():
+        typer.echo(f"{name}: {reason}")
+
+
+@app.command()
+def sample(
+    run: Annotated[Path, typer.Argument(help="Run folder of a transformer.")],
+    what: Annotated[str, typer.Option(help="images, or completions of images of a split.")] = "images",
+    count: Annotated[int | None, typer.Option(min=1, help="How many.  [default: what fills a panel]")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 25,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and batch give the same images.")] = 0,
+    temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest codes.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Only the nucleus: the likeliest codes that reach p.")] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest code.")] = False,
+    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance; 1: none.")] = 1.0,
+    classes: Annotated[
+        str | None, typer.Option(metavar="CLASS,CLASS,...", help="Names or numbers.  [default: all]")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Pixels of larger images, drawn through a sliding window.")
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Its size in codes.  [default: the training grid]")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Where originals and spatial conditions come from.")] = "validation",
+    separate: Annotated[bool, typer.Option("--separate", help="Each image as a file of its own, too.")] = False,
+    checkpoint: Annotated[str, typer.Option(help="last or best.")] = "last",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder.  [default: RUN/samples]")] = None,
+) -> None:
+    """Sample images from a transformer.
+
+    Example: vqtool sample runs/mine --classes cat,dog --guidance 2 --top-k 100
+    """
     from .diagnostics.errors import unknown
     from .diagnostics.run import RunDirectory
-    from .vqgan.evaluation import evaluate_run
+    from .vqgan.engine import available_device
+    from .vqgan.transformer.request import KINDS, Request
+    from .vqgan.transformer.sample import sample as sample_images
+    from .vqgan.transformer.trained import Trained
+
+    _check_names(device, checkpoint)
+    if what not in KINDS:
+        raise unknown("kind of sample", what, KINDS)
+    request = Request(
+        what=what,
+        count=count,
+        batch=batch,
+        seed=seed,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        greedy=greedy,
+        guidance=guidance,
+        classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
+        size=_two_numbers("--size", size),
+        window=_two_numbers("--window", window),
+        split=split,
+        separate=separate,
+    )
+    trained = Trained.load(RunDirectory(run), checkpoint, available_device(device))
+    for path in sample_images(trained, request, out or run / "samples"):
+        typer.echo(f"images: {path}")
+
+
+def _two_numbers(option: str, text: str | None) -> tuple[int, int] | None:
+    """``64x96`` -> (64, 96)."""
+    from .diagnostics.errors import InputError
+
+    if text is None:
+        return None
+    numbers = text.lower().split("x")
+    if len(numbers) != 2 or not all(number.isdecimal() and int(number) for number in numbers):
+        raise InputError(f"{option} {text!r} should be height and width, as in {option} 64x96")
+    return int(numbers[0]), int(numbers[1])
+
+
+def _check_names(device: str, checkpoint: str) -> None:
+    from .diagnostics.errors import unknown
 
     for kind, value, allowed in (
         ("device", device, ("auto", "cpu", "cuda")),
@@ -238,12 +284,6 @@ def evaluate(
     ):
         if value not in allowed:
             raise unknown(kind, value, allowed)
-    figures = evaluate_run(RunDirectory(run), split, checkpoint, device)
-    missing = figures.pop("missing")
-    for name, value in figures.items():
-        typer.echo(f"{name:<20} {'-' if value is None else f'{value:.6g}' if isinstance(value, float) else value}")
-    for name, reason in missing.items():
-        typer.echo(f"{name}: {reason}")
 
 
 @app.command()
@@ -254,8 +294,8 @@ def recipes() -> None:
     """
     from .experiments.recipes import RECIPES
 
-    for name, (about, price, _) in RECIPES.items():
-        typer.echo(f"{name}\n  {about}\n  Price: {price}")
+    for name, recipe in RECIPES.items():
+        typer.echo(f"{name} ({recipe.stage})\n  {recipe.about}\n  Price: {recipe.price}")
 
 
 def _new_folder(name: str | None) -> Path:
@@ -273,12 +313,12 @@ def _newest(folder: Path) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
-def _check_folder(folder: Path, resume: bool) -> None:
+def _check_folder(folder: Path, resume: bool, *, both: bool) -> None:
     from .diagnostics.errors import InputError
 
     if resume and not folder.is_dir():
         raise InputError(f"nothing to resume: there is no folder {folder}")
-    if resume and any(folder.iterdir()) and not (folder / "config.yaml").exists():
+    if resume and not both and any(folder.iterdir()) and not (folder / "config.yaml").exists():
         raise InputError(f"nothing to resume: {folder} is not a run, it has no config.yaml")
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"run folder {folder} exists: choose another --out, or add --resume to go on with it")
@@ -287,10 +327,10 @@ def _check_folder(folder: Path, resume: bool) -> None:
         raise InputError(f"run folder {folder} cannot be written: {nearest} is not a folder that takes files")
 
 
-def _unchanged(config: "Config", path: Path) -> bool:
-    from .vqgan.settings import build_config, load_config
+def _unchanged(config: "RunConfig", path: Path) -> bool:
+    from .vqgan.settings import load_config, validated
 
-    return build_config(load_config(path)) == config
+    return validated(type(config), load_config(path)) == config
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Speed of sampling with the static cache, beside a growing cache and none, and of training beside explicit attention.
 
     python benchmarks/sampling.py          # 256 codes, training
-    python benchmarks/sampling.py --long   # and 1,024 codes: how each way of sampling grows
+    python benchmarks/sampling.py --long   # and 1,024 codes: how each way of sampling and of training grows
     python benchmarks/sampling.py --quick  # 32 codes, 2 rounds, to see that it runs
 
 How to read it. Candidates take turns within one process, so that a busy machine slows all of them alike; a ratio is the
@@ -16,6 +16,8 @@ Candidates:
     none        the same model and loop without a cache: each step reads the whole sequence again. Of 1,024 codes only
                 every 32nd step is taken, on the tokens of the static cache, and the sum is scaled
     linear      only the linear layers of each step, on one token per sequence: the floor of any cache
+    fused       forward and backward of the same model with the attention that vqtool trains with
+    explicit    the same with attention that writes all scores to memory, causal mask, softmax and product
 """
 
 import argparse
@@ -29,8 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtool.vqgan.transformer.sampling import sample
 from vqtool.vqgan.transformer.gpt import GPT, SIZES, target_loss
+from vqtool.vqgan.transformer.sampling import sample
 
 CODES, BATCH = 1024, 4
 TARGETS = {"none": 0.07, "growing": 0.65}
@@ -155,8 +157,15 @@ def seconds(table: list[dict[str, float]], name: str) -> float:
     return statistics.median(row[name] for row in table)
 
 
+def summary(table: list[dict[str, float]], candidate: str) -> dict[str, float]:
+    """Seconds of all by name, and the ratios of ``candidate`` to each under ``candidate/NAME``."""
+    return {name: seconds(table, name) for name in table[0]} | {
+        f"{candidate}/{name}": ratio(table, candidate, name) for name in table[0]
+    }
+
+
 def measure_sampling(steps: int, stride: int, args: argparse.Namespace) -> dict[str, float]:
-    """Print one table; the seconds of each candidate, and its ratio to the static cache under ``static/NAME``."""
+    """Print one table; see ``summary``."""
     gpt = make_gpt(steps, args.device)
     prefix = torch.arange(BATCH, device=args.device)[:, None]
     for warm_up in (with_growing_cache, without_cache):
@@ -177,14 +186,14 @@ def measure_sampling(steps: int, stride: int, args: argparse.Namespace) -> dict[
     for row in table:
         row["none"] *= expected.shape[1] / results["none"].shape[1]
     print(f"\n{steps} codes, {BATCH} sequences, {len(expected.unique())} different codes among them")
+    found = summary(table, "static")
     for name in candidates:
-        print(f"{name:>8} {seconds(table, name):>8.2f} s   static / {name}: {ratio(table, 'static', name):.3f}")
-    found = {name: seconds(table, name) for name in candidates}
-    return found | {f"static/{name}": ratio(table, "static", name) for name in candidates}
+        print(f"{name:>8} {found[name]:>8.2f} s   static / {name}: {found[f'static/{name}']:.3f}")
+    return found
 
 
-def measure_training(length: int, args: argparse.Namespace) -> float:
-    """Print tokens per second; time of fused over that of explicit attention."""
+def measure_training(length: int, args: argparse.Namespace) -> dict[str, float]:
+    """Print tokens per second; see ``summary``."""
     gpt = make_gpt(length, args.device).train()
     tokens = torch.randint(CODES, (BATCH, length + 1), device=args.device)
     candidates: Candidates = {
@@ -194,10 +203,12 @@ def measure_training(length: int, args: argparse.Namespace) -> float:
     in_turn(candidates, 1)
     table, results = in_turn(candidates, args.rounds)
     assert torch.allclose(results["fused"], results["explicit"], rtol=1e-4), "the losses differ"
-    print(f"\nForward + backward, {BATCH} x {length} tokens")
+    found = summary(table, "fused")
+    print(f"\nForward + backward, {BATCH} sequences of {length} codes")
     for name in candidates:
-        print(f"{name:>8} {BATCH * length / seconds(table, name):>8.0f} tokens/s")
-    return ratio(table, "fused", "explicit")
+        speed = BATCH * length / found[name]
+        print(f"{name:>8} {found[name]:>8.3f} s {speed:>9,.0f} tokens/s   fused / {name}: {found[f'fused/{name}']:.3f}")
+    return found
 
 
 def print_claim(claim: str, met: bool, numbers: str) -> None:
@@ -217,15 +228,17 @@ def main() -> None:
     args.rounds = 2 if args.quick else args.rounds
     print(f"torch {torch.__version__}, {args.device}, {args.threads} threads, load average {os.getloadavg()[0]:.1f}")
     found = measure_sampling(steps, 1, args)
-    longer = measure_sampling(4 * steps, 32, args) if args.long else {}
-    fused = measure_training(steps, args)
+    found |= measure_training(steps, args)
+    longer = measure_sampling(4 * steps, 32, args) | measure_training(4 * steps, args) if args.long else {}
     print("\nClaims" + (" (of 256 codes; these are fewer)" if args.quick else ""))
     for name, target in TARGETS.items():
         share = found[f"static/{name}"]
         print_claim(f"static takes at most {target} of {name}", share <= target, f"{share:.3f}")
-    print_claim("fused attention trains no slower than explicit", fused <= 1, f"{fused:.2f} of its time")
+    speeds = ", ".join(f"{name} {BATCH * steps / found[name]:,.0f} tokens/s" for name in ("fused", "explicit"))
+    fused = found["fused/explicit"]
+    print_claim("fused attention trains no slower than explicit", fused <= 1, f"{fused:.2f} of its time; {speeds}")
     print(f"linear layers alone: {1 / found['static/linear']:.2f} of static")
-    for name in ("static", "growing", "none") if longer else ():
+    for name in ("static", "growing", "none", "fused", "explicit") if longer else ():
         print(f"growth of {name} from {steps} to {4 * steps} codes: {longer[name] / found[name]:.1f} times")
 
 

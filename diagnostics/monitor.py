@@ -1,19 +1,19 @@
 """``CodebookMonitor``: the instrument itself."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from .probes import Probe, find_codebooks
-from .record import IntArray
+from .record import CodebookRecord, IntArray
 from .sinks import Sink
+from .steps import StepMonitor
 from .window import Window
 
 
-class CodebookMonitor:
+class CodebookMonitor(StepMonitor[CodebookRecord]):
     """Records what the codebooks of a model do while it is trained, and changes nothing of it.
 
     Each codebook is read by a forward hook, in training mode only; a step pre-hook of the optimizer closes each
@@ -38,21 +38,21 @@ class CodebookMonitor:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, sinks: Iterable[Sink] = (), *, every: int = 100
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        sinks: Iterable[Sink[CodebookRecord]] = (),
+        *,
+        every: int = 100,
     ):
-        self.sinks = list(sinks)
-        self.every = every
-        self.step = 0
+        super().__init__(optimizer, sinks, every)
         self.codebooks = find_codebooks(model)
         self.windows = {name: Window(probe.codebook(module)) for name, (module, probe) in self.codebooks.items()}
         self._last_hits: dict[str, IntArray] = {}
-        self._optimizer = optimizer
-        self._handles: list[RemovableHandle] = []
         self.attach()
 
     def attach(self) -> None:
-        """Hang the hooks on; the constructor has done it, and only after ``detach`` is it of use again."""
-        self._handles = [self._optimizer.register_step_pre_hook(self._end_step)]
+        super().attach()
         for name, (module, probe) in self.codebooks.items():
             hook = self._reader(name, probe)
             self._handles.append(probe.site(module).register_forward_hook(hook, with_kwargs=True))
@@ -69,20 +69,18 @@ class CodebookMonitor:
 
         return hook
 
-    @torch.no_grad()
-    def _end_step(self, *_: Any) -> None:
-        self.step += 1
+    def _read_step(self) -> None:
         for name, (module, probe) in self.codebooks.items():
             self.windows[name].end_step(probe.gradient(module))
-        if self.step % self.every == 0:
-            self._record()
 
-    def _record(self) -> None:
+    def _steps_open(self) -> int:
+        return max(window.steps for window in self.windows.values())
+
+    def _close_windows(self) -> Iterator[CodebookRecord]:
         for name, (module, probe) in self.codebooks.items():
             record = self.windows[name].close(name, self.step, probe.codebook(module))
             self._last_hits[name] = record.hits
-            for sink in self.sinks:
-                sink.write(record)
+            yield record
 
     def count_resets(self, name: str, codes: Tensor) -> None:
         """Tell of ``codes`` (R,) that a remedy has just re-initialised; they are counted in the window that is open."""
@@ -91,25 +89,6 @@ class CodebookMonitor:
     def last_hits(self, name: str) -> IntArray:
         """(K,) hits in the last record, or in the window that is open where there is no record yet."""
         return self._last_hits[name] if name in self._last_hits else self.windows[name].hits.cpu().numpy()
-
-    def flush(self) -> None:
-        """Have every sink put down what it holds."""
-        for sink in self.sinks:
-            sink.flush()
-
-    def detach(self) -> None:
-        """Take the hooks away: the model and the optimizer are as if never watched."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    @torch.no_grad()
-    def close(self) -> None:
-        """Record a last window that is not full, detach and flush."""
-        if any(window.steps for window in self.windows.values()):
-            self._record()
-        self.detach()
-        self.flush()
 
     def state_dict(self) -> dict[str, Any]:
         """The step and the open windows; with them a resumed run leaves the trace of an uninterrupted one."""

@@ -1,15 +1,17 @@
-"""What one window of one codebook leaves behind."""
+"""What one window of training leaves behind, code by code."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
+Columns = dict[str, type[np.generic]]
 
-#: The per-code columns of a record, in the order of the columns on disk, with their types on disk.
-COLUMNS: dict[str, type[np.generic]] = {
+#: The per-code columns of a codebook's record, in the order of the columns on disk, with their types on disk.
+COLUMNS: Columns = {
     "hits": np.int64,
     "distortion": np.float32,
     "norm": np.float32,
@@ -19,17 +21,48 @@ COLUMNS: dict[str, type[np.generic]] = {
     "resets": np.int64,
 }
 
+#: The same of a record of the tokens that a second stage learns.
+TOKEN_COLUMNS: Columns = {
+    "targets": np.int64,
+    "nll": np.float32,
+    "embedding_norm": np.float32,
+    "embedding_grad_norm": np.float32,
+    "head_norm": np.float32,
+    "head_grad_norm": np.float32,
+}
+
 
 @dataclass(frozen=True)
-class CodebookRecord:
-    """Per-code figures of one codebook over a window of optimizer steps.
-
-    Nothing that can be derived is kept: usage, perplexity and dead codes are recomputed from ``hits``.
+class Record:
+    """Per-code figures over a window of optimizer steps. Nothing that can be derived is kept.
 
     Attributes:
-        codebook: Name of the codebook (the module's path in the model, such as ``quantize``).
+        columns: The per-code fields with their types on disk; the first one counts tokens.
+        codebook: What the codes belong to; the trace's folder has its name.
         step: The optimizer step that closed the window, counted from 1.
         window: Number of optimizer steps that the window covers.
+    """
+
+    columns: ClassVar[Columns]
+
+    codebook: str
+    step: int
+    window: int
+
+    @property
+    def codes(self) -> int:
+        """K, the number of codes."""
+        return len(getattr(self, next(iter(self.columns))))
+
+
+@dataclass(frozen=True)
+class CodebookRecord(Record):
+    """What a codebook does over a window.
+
+    Usage, perplexity and dead codes are recomputed from ``hits``. ``codebook`` is the quantizer's path in the model,
+    such as ``quantize``.
+
+    Attributes:
         hits: (K,) tokens assigned to each code over the window, over all ranks.
         distortion: (K,) mean over the window's hits of |z - e_k|^2, NaN for a code without hits.
         norm: (K,) |e_k| as the last forward of the window saw it.
@@ -42,9 +75,8 @@ class CodebookRecord:
         resets: (K,) how often a remedy re-initialised each code during the window.
     """
 
-    codebook: str
-    step: int
-    window: int
+    columns: ClassVar[Columns] = COLUMNS
+
     hits: IntArray
     distortion: FloatArray
     norm: FloatArray
@@ -52,3 +84,27 @@ class CodebookRecord:
     grad_norm: FloatArray
     pull_norm: FloatArray
     resets: IntArray
+
+
+@dataclass(frozen=True)
+class TokenRecord(Record):
+    """How well a second stage predicts each code over a window, and what its two tables of codes do.
+
+    Attributes:
+        targets: (K,) how often each code was the one to predict over the window, over all ranks.
+        nll: (K,) mean over those of -ln p(code), in nats, NaN for a code that was no target.
+        embedding_norm: (K,) L2 norm of the code's row of the embedding, at the record.
+        embedding_grad_norm: (K,) mean over the window's steps of the L2 norm of that row's gradient as the optimizer
+            sees it (after unscaling, clipping and reduction), NaN where there is none.
+        head_norm: (K,) L2 norm of the code's row of the head, at the record.
+        head_grad_norm: (K,) as ``embedding_grad_norm``, of the head's row.
+    """
+
+    columns: ClassVar[Columns] = TOKEN_COLUMNS
+
+    targets: IntArray
+    nll: FloatArray
+    embedding_norm: FloatArray
+    embedding_grad_norm: FloatArray
+    head_norm: FloatArray
+    head_grad_norm: FloatArray

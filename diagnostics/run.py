@@ -24,6 +24,7 @@ class RunDirectory:
     ``config.yaml`` (repeats the run), ``environment.json`` (versions, git, command, device, world size),
     ``metrics.jsonl`` (one JSON object per logged step), ``trace/<codebook>/part-*.parquet``, ``checkpoints/``,
     ``tensorboard/``, ``samples/``, ``evaluation-<split>.json``, ``findings.jsonl``, ``report/``; ``DONE`` at the end.
+    A run of the second stage adds ``codes-<split>.parquet`` and ``positions-<split>.parquet``.
     """
 
     path: Path
@@ -71,6 +72,14 @@ class RunDirectory:
     def evaluation(self, split: str) -> Path:
         """Where the figures over a whole split are kept."""
         return self.path / f"evaluation-{split}.json"
+
+    def codes(self, split: str) -> Path:
+        """Where the second stage's figures of each code over a split are kept."""
+        return self.path / f"codes-{split}.parquet"
+
+    def positions(self, split: str) -> Path:
+        """Where its figures of each code at each position of the grid are kept."""
+        return self.path / f"positions-{split}.parquet"
 
     def codebooks(self) -> list[Path]:
         """The trace folders of the run, one per codebook."""

@@ -1,17 +1,19 @@
 """Where records go."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from .record import CodebookRecord
+from .record import Record
 from .run import RunDirectory
 from .trace import TraceWriter
 
+R = TypeVar("R", bound=Record, contravariant=True)
 
-class Sink(Protocol):
-    """Takes records. A monitor with no sinks records for nobody, which is what ranks other than 0 do."""
 
-    def write(self, record: CodebookRecord) -> None:
+class Sink(Protocol[R]):
+    """Takes records of one kind. A monitor with no sinks records for nobody, which is what ranks other than 0 do."""
+
+    def write(self, record: R) -> None:
         """Take one record."""
         ...
 
@@ -40,7 +42,7 @@ class TraceSink:
             self._writers[codebook] = TraceWriter(self.folder / codebook)
         return self._writers[codebook]
 
-    def write(self, record: CodebookRecord) -> None:
+    def write(self, record: Record) -> None:
         """Hand the record to its codebook's writer."""
         self._writer(record.codebook).write(record)
 

@@ -68,3 +68,14 @@ def expected_codes_used(K: int, tokens: int) -> float:
     The ceiling of ``codes_used`` in a window: no codebook does better than this but by luck.
     """
     return K * -np.expm1(tokens * np.log1p(-1.0 / K)) if K > 1 else float(tokens > 0)
+
+
+def total_variation(hits_a: ArrayLike, hits_b: ArrayLike) -> NDArray[np.float64]:
+    """Total variation between the code frequencies of two sets of tokens, (...): 1/2 sum_k |p_k - q_k|, in [0, 1].
+
+    The largest difference in probability that any set of codes has. Of two finite samples it is larger than zero even
+    where their distributions are the same. NaN where either has no tokens.
+    """
+    a, b = np.asarray(hits_a), np.asarray(hits_b)
+    distance = np.abs(frequencies(a) - frequencies(b)).sum(-1) / 2
+    return np.where((a.sum(-1) > 0) & (b.sum(-1) > 0), distance, np.nan)

@@ -1,4 +1,4 @@
-"""The trace of a codebook on disk, both ends: ``TraceWriter`` and ``CodebookTrace``.
+"""Traces on disk, both ends: ``TraceWriter``, and ``CodebookTrace`` and ``TokenTrace`` for the two kinds of record.
 
 A trace is a folder of plain Parquet files, tidy: one row per record and code, rows ordered by step and then by code.
 Each part is written beside its place and renamed into it, so that a kill at any moment leaves whole parts only.
@@ -7,10 +7,11 @@ Each part is written beside its place and renamed into it, so that a kill at any
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,34 +19,37 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .errors import InputError
-from .record import COLUMNS, CodebookRecord, FloatArray, IntArray
+from .record import COLUMNS, TOKEN_COLUMNS, Columns, FloatArray, IntArray, Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = pa.schema(
-    [("step", pa.int64()), ("window", pa.int64()), ("code", pa.int32())]
-    + [(name, pa.from_numpy_dtype(dtype)) for name, dtype in COLUMNS.items()]
-)
 _PART = re.compile(r"part-(\d+)\.parquet")
 
 
-def _table(records: Sequence[CodebookRecord]) -> pa.Table:
-    codes = len(records[0].hits)
+def _schema(columns: Columns) -> pa.Schema:
+    return pa.schema(
+        [("step", pa.int64()), ("window", pa.int64()), ("code", pa.int32())]
+        + [(name, pa.from_numpy_dtype(dtype)) for name, dtype in columns.items()]
+    )
+
+
+def _table(records: Sequence[Record]) -> pa.Table:
+    codes, schema = records[0].codes, _schema(records[0].columns)
     columns = {
         "step": np.repeat([record.step for record in records], codes),
         "window": np.repeat([record.window for record in records], codes),
         "code": np.tile(np.arange(codes, dtype=np.int32), len(records)),
     }
     arrays = {name: pa.array(column) for name, column in columns.items()}
-    for name in COLUMNS:
+    for name in records[0].columns:
         # NaN means "not there": null on disk, so that other tools' means and counts leave it out.
         arrays[name] = pa.array(np.concatenate([getattr(record, name) for record in records]), from_pandas=True)
-    return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
+    return pa.table([arrays[name] for name in schema.names], schema=schema)
 
 
 class TraceWriter:
-    """Appends the records of one codebook to ``folder``, one Parquet part per flush.
+    """Appends the records of one codebook, of either kind, to ``folder``, one Parquet part per flush.
 
     Args:
         folder: The codebook's folder, made with its parents.
@@ -59,12 +63,12 @@ class TraceWriter:
         self.rows_per_part = rows_per_part
         self.seconds_per_part = seconds_per_part
         self._written_at = time.monotonic()
-        self._pending: list[CodebookRecord] = []
+        self._pending: list[Record] = []
 
-    def write(self, record: CodebookRecord) -> None:
+    def write(self, record: Record) -> None:
         """Keep a record for the next part."""
         self._pending.append(record)
-        full = len(self._pending) * len(record.hits) >= self.rows_per_part
+        full = len(self._pending) * record.codes >= self.rows_per_part
         if full or time.monotonic() - self._written_at >= self.seconds_per_part:
             self.flush()
 
@@ -96,11 +100,22 @@ def _write_part(folder: Path, table: pa.Table) -> None:
     os.replace(beside, folder / name)
 
 
-def _read(part: Path, columns: list[str]) -> pa.Table:
+@contextmanager
+def _reading(part: Path) -> Iterator[None]:
     try:
-        return pq.read_table(part, columns=columns)
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"cannot read {part}: {str(error).splitlines()[0]}") from None
+
+
+def _read(part: Path, columns: list[str]) -> pa.Table:
+    with _reading(part):
+        return pq.read_table(part, columns=columns)
+
+
+def _columns(part: Path) -> list[str]:
+    with _reading(part):
+        return pq.read_schema(part).names
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -108,45 +123,41 @@ def _parts(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class CodebookTrace:
+class Trace:
     """The records of one codebook with time in front.
 
     Attributes:
+        columns: The per-code columns of its kind of record; the first one is always loaded.
         codebook: Name of the codebook.
         steps: (T,) optimizer step that closed each window.
         window: (T,) optimizer steps that each window covers.
-        hits: (T, K), and so on: the fields of ``CodebookRecord``; a field that was not loaded is None.
     """
+
+    columns: ClassVar[Columns]
 
     codebook: str
     steps: IntArray
     window: IntArray
-    hits: IntArray
-    distortion: FloatArray | None = None
-    norm: FloatArray | None = None
-    drift: FloatArray | None = None
-    grad_norm: FloatArray | None = None
-    pull_norm: FloatArray | None = None
-    resets: IntArray | None = None
 
     @classmethod
-    def load(cls, folder: Path, columns: Iterable[str] = tuple(COLUMNS)) -> "CodebookTrace":
-        """Read the trace of one codebook, part by part.
+    def load(cls, folder: Path, columns: Iterable[str] | None = None) -> Self:
+        """Read a trace, part by part.
 
         Args:
             folder: ``RUN/trace/CODEBOOK``.
-            columns: The per-code columns to load besides ``hits``; fewer columns take less memory.
+            columns: The per-code columns to load besides the first; fewer take less memory. None for all.
 
         Raises:
-            InputError: The folder has no trace, or a part of it cannot be read.
+            InputError: The folder has no trace of this kind, or a part of it cannot be read.
         """
         folder = Path(folder)
-        wanted = dict.fromkeys(["hits", *columns])
         if not folder.is_dir() or not (parts := _parts(folder)):
             raise InputError(f"no codebook trace in {folder}")
+        cls._check_kind(folder, parts[0])
+        wanted = dict.fromkeys([next(iter(cls.columns)), *(cls.columns if columns is None else columns)])
         codes = int(_read(parts[0], ["code"])["code"].to_numpy().max()) + 1
         records = sum(_read(part, ["step"]).num_rows for part in parts) // codes
-        arrays: dict[str, Any] = {name: np.empty((records, codes), COLUMNS[name]) for name in wanted}
+        arrays: dict[str, Any] = {name: np.empty((records, codes), cls.columns[name]) for name in wanted}
         steps, window = np.empty(records, np.int64), np.empty(records, np.int64)
         start = 0
         for part in parts:  # one part in memory at a time: a long trace of a large codebook is gigabytes
@@ -159,17 +170,52 @@ class CodebookTrace:
             start = stop
         return cls(folder.name, steps, window, **arrays)
 
+    @classmethod
+    def _check_kind(cls, folder: Path, part: Path) -> None:
+        found = _columns(part)
+        if not set(cls.columns) <= set(found):
+            kinds = {kind.__name__ for kind in Trace.__subclasses__() if set(kind.columns) <= set(found)}
+            hint = f": {', '.join(kinds)} reads it" if kinds else ""
+            raise InputError(f"{folder} is no {cls.__name__}, it has the columns {', '.join(found)}{hint}")
+
     def frame(self) -> "pd.DataFrame":
         """Tidy DataFrame: one row per record and code, the columns of the Parquet files that were loaded."""
         import pandas as pd
 
-        codes = self.hits.shape[1]
+        arrays = {name: array for name in self.columns if (array := getattr(self, name)) is not None}
+        codes = next(iter(arrays.values())).shape[1]
         columns = {
             "step": np.repeat(self.steps, codes),
             "window": np.repeat(self.window, codes),
             "code": np.tile(np.arange(codes, dtype=np.int32), len(self.steps)),
         }
-        for field in fields(self):
-            if field.name in COLUMNS and (array := getattr(self, field.name)) is not None:
-                columns[field.name] = array.ravel()
-        return pd.DataFrame(columns)
+        return pd.DataFrame(columns | {name: array.ravel() for name, array in arrays.items()})
+
+
+@dataclass(frozen=True)
+class CodebookTrace(Trace):
+    """The trace of a codebook: (T, K) arrays, the fields of ``CodebookRecord``; one that was not loaded is None."""
+
+    columns: ClassVar[Columns] = COLUMNS
+
+    hits: IntArray
+    distortion: FloatArray | None = None
+    norm: FloatArray | None = None
+    drift: FloatArray | None = None
+    grad_norm: FloatArray | None = None
+    pull_norm: FloatArray | None = None
+    resets: IntArray | None = None
+
+
+@dataclass(frozen=True)
+class TokenTrace(Trace):
+    """The trace of a second stage's tokens: (T, K) arrays, the fields of ``TokenRecord``, None if not loaded."""
+
+    columns: ClassVar[Columns] = TOKEN_COLUMNS
+
+    targets: IntArray
+    nll: FloatArray | None = None
+    embedding_norm: FloatArray | None = None
+    embedding_grad_norm: FloatArray | None = None
+    head_norm: FloatArray | None = None
+    head_grad_norm: FloatArray | None = None

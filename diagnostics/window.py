@@ -1,21 +1,22 @@
-"""Sums since the last record, on the device."""
-
-from typing import Any
+"""What a codebook did since the last record, on the device."""
 
 import torch
 from torch import Tensor
 
 from .probes import CodebookReading
-from .ranks import in_group, rank_and_size, sum_over_ranks
+from .ranks import in_group, sum_over_ranks
 from .record import CodebookRecord
+from .sums import Sums, on_host
 
 
-class Window:
+class Window(Sums):
     """Adds up what a codebook does between two records. Nothing here waits for the device until ``close``.
 
     Args:
         codebook: (K, D) the codes at the start.
     """
+
+    of_each_rank = ("hits", "distortion")
 
     def __init__(self, codebook: Tensor):
         K, D = codebook.shape
@@ -65,46 +66,24 @@ class Window:
 
     def close(self, name: str, step: int, codebook: Tensor) -> CodebookRecord:
         """The record of the window, reduced over ranks, and a fresh start. Here the host waits for the device."""
-        hits, distortion = self._sums_of_all_ranks()
+        hits, distortion = self.over_ranks()
         nothing = torch.full_like(self.pull_norm, torch.nan)
         previous = self.last_codebook
+        drift = nothing if previous is None else torch.linalg.vector_norm(codebook - previous, dim=1)
         record = CodebookRecord(
             codebook=name,
             step=step,
             window=self.steps,
-            hits=_numpy(hits),
-            distortion=_numpy((distortion / hits).float()),  # 0 / 0 = NaN: no hit, no distortion
-            norm=_numpy(torch.linalg.vector_norm(codebook, dim=1).float()),
-            drift=_numpy(nothing if previous is None else torch.linalg.vector_norm(codebook - previous, dim=1).float()),
-            grad_norm=_numpy(self.grad_norm / self.steps if self.steps_with_gradient else nothing),
-            pull_norm=_numpy(self.pull_norm / self.steps),
-            resets=_numpy(self.resets),
+            hits=on_host(hits),
+            distortion=on_host((distortion / hits).float()),  # 0 / 0 = NaN: no hit, no distortion
+            norm=on_host(torch.linalg.vector_norm(codebook, dim=1).float()),
+            drift=on_host(drift.float()),
+            grad_norm=on_host(self.grad_norm / self.steps if self.steps_with_gradient else nothing),
+            pull_norm=on_host(self.pull_norm / self.steps),
+            resets=on_host(self.resets),
         )
         self.last_codebook = codebook.clone()
         for total in (self.hits, self.distortion, self.pull_norm, self.grad_norm, self.resets):
             total.zero_()
         self.steps = self.steps_with_gradient = 0
         return record
-
-    def _sums_of_all_ranks(self) -> tuple[Tensor, Tensor]:
-        return sum_over_ranks(self.hits.clone()), sum_over_ranks(self.distortion.clone())
-
-    def state_dict(self) -> dict[str, Any]:
-        """All sums, for a checkpoint taken between two optimizer steps, by every rank."""
-        state = {name: value.clone() if torch.is_tensor(value) else value for name, value in vars(self).items()}
-        state["hits"], state["distortion"] = self._sums_of_all_ranks()
-        return state
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict``: the first rank with the sums of all, the others from none."""
-        device = self.hits.device
-        for name, value in state.items():
-            setattr(self, name, value.to(device, copy=True) if torch.is_tensor(value) else value)
-        if rank_and_size()[0] > 0:
-            self.hits.zero_()
-            self.distortion.zero_()
-
-
-def _numpy(tensor: Tensor) -> Any:
-    """A copy on the host: the sums live on and are cleared in place."""
-    return tensor.detach().to("cpu", copy=True).numpy()

@@ -12,11 +12,15 @@ class Recipe(NamedTuple):
         about: What it reproduces or is for.
         price: What it cost where it was measured, and the figures to expect.
         settings: What it sets; everything else keeps its default.
+        stage: Which stage it is for, ``vqgan`` or ``transformer``.
+        then: For a first stage: the recipe of the second stage that goes with it.
     """
 
     about: str
     price: str
     settings: dict[str, Any]
+    stage: str = "vqgan"
+    then: str = "codes"
 
 
 SMALL: dict[str, Any] = {
@@ -24,6 +28,19 @@ SMALL: dict[str, Any] = {
     "model": {"ch": 32, "ch_mult": [1, 2, 2], "num_res_blocks": 1, "attn_resolutions": [], "z_channels": 64},
     "quantizer": {"codebook_size": 512, "dim": 64},
     "optimizer": {"lr": 1e-3},
+    "train": {
+        "steps": 400,
+        "batch_size": 32,
+        "every": 10,
+        "log_every": 10,
+        "validate_every": 100,
+        "checkpoint_every": 100,
+    },
+}
+
+CODES: dict[str, Any] = {
+    "transformer": {"size": "tiny"},
+    "optimizer": {"lr": 1e-3, "warmup_steps": 100, "schedule": "cosine", "clip_norm": 1.0},
     "train": {
         "steps": 400,
         "batch_size": 32,
@@ -51,6 +68,7 @@ RECIPES: dict[str, Recipe] = {
             "quantizer": {"codebook_size": 1024, "dim": 64},
             "train": {**SMALL["train"], "steps": 1000, "validate_every": 500, "checkpoint_every": 500},
         },
+        then="codes-cifar10",
     ),
     "f16": Recipe(
         "VQGAN f16 of Esser et al. 2021 (arXiv:2012.09841): 256 x 256 crops, K = 1024, LPIPS (vgg) and PatchGAN "
@@ -58,6 +76,7 @@ RECIPES: dict[str, Recipe] = {
         "Needs a GPU, and was not measured on one. On two CPU cores a step of one image took 8 s (three steps, without "
         "LPIPS and discriminator). 72.1 M parameters.",
         {"loss": {"perceptual": "vgg", "disc_start": 10_000}, "train": {"batch_size": 12}},
+        then="codes-f16",
     ),
     "f16-16384": Recipe(
         "The same with K = 16,384.",
@@ -67,16 +86,49 @@ RECIPES: dict[str, Recipe] = {
             "loss": {"perceptual": "vgg", "disc_start": 10_000},
             "train": {"batch_size": 12},
         },
+        then="codes-f16",
+    ),
+    "codes": Recipe(
+        "A second stage of minutes: a transformer of 4 layers and width 128 over the codes of a small first stage.",
+        "PRICE",
+        CODES,
+        stage="transformer",
+    ),
+    "codes-cifar10": Recipe(
+        "The second stage of docs/results.md: the codes of CIFAR-10 by class, a tenth of them without their class, so "
+        "that samples can be guided.",
+        "PRICE",
+        {
+            **CODES,
+            "condition": {"kind": "class", "drop": 0.1},
+            "train": {
+                **CODES["train"],
+                "steps": 4000,
+                "batch_size": 64,
+                "every": 20,
+                "log_every": 20,
+                "validate_every": 500,
+                "checkpoint_every": 500,
+            },
+        },
+        stage="transformer",
+    ),
+    "codes-f16": Recipe(
+        "The transformer of the FacesHQ, D-RIN and S-FLCKR models of Esser et al. 2021 (arXiv:2012.09841): 24 layers, "
+        "16 heads, width 1024, for the 256 codes of f16.",
+        "Needs a GPU, and was not run. 304 M parameters.",
+        {"transformer": {"size": "taming"}, "train": {"batch_size": 12, "steps": 500_000, "validate_images": 96}},
+        stage="transformer",
     ),
 }
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe of that name.
+def recipe(name: str, stage: str = "vqgan") -> Recipe:
+    """The recipe of that name for a stage.
 
     Raises:
         InputError: There is none.
     """
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
+    if name not in (names := [name for name, recipe in RECIPES.items() if recipe.stage == stage]):
+        raise unknown(f"{stage} recipe" if name in RECIPES else "recipe", name, names)
     return RECIPES[name]

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -12,7 +11,7 @@ from ..diagnostics.errors import InputError
 from ..diagnostics.run import RunDirectory
 from ..diagnostics.trace import CodebookTrace
 from . import curves, heatmaps
-from .facts import SEVERITIES, RunFacts
+from .facts import SEVERITIES, RunFacts, flat
 from .lives import Heat, heat, life_order, usage_in_time
 from .page import Panel, Section, hang, lay, write_page
 from .run_page import verdict
@@ -33,6 +32,13 @@ class Reduced:
 
 def write_ablation_page(runs: list[RunDirectory], folder: Path, progress: Callable[[str], None]) -> Path:
     """Write the comparison of ``runs`` into ``folder`` and return the page."""
+    sections = ablation_sections(runs, folder, progress)
+    subtitle = f"{len(runs)} runs of {len(group_by_quantizer(runs))} quantizers"
+    return write_page(folder, f"Comparison {folder.resolve().parent.name}", subtitle, sections)
+
+
+def ablation_sections(runs: list[RunDirectory], folder: Path, progress: Callable[[str], None]) -> list[Section]:
+    """The comparison of ``runs`` of the first stage; figures and tables go to ``folder``."""
     runs = sorted(runs, key=lambda run: RunFacts(run).quantizer)
     groups = group_by_quantizer(runs)
     facts = [fact for group in groups.values() for fact in group]
@@ -48,42 +54,23 @@ def write_ablation_page(runs: list[RunDirectory], folder: Path, progress: Callab
         sections.append(_codebook(codebook, groups, folder, progress))
     if len(sections) == 2:
         sections.append(Section("Codebooks", missing=["No codebook trace yet in any run."]))
-    sections += [_run(fact, folder) for fact in facts]
-    subtitle = f"{len(runs)} runs of {len(groups)} quantizers"
-    return write_page(folder, f"Comparison {folder.resolve().parent.name}", subtitle, sections)
+    return sections + [_run(fact, folder) for fact in facts]
 
 
 def differences(facts: list[RunFacts]) -> list[str]:
     """One line where the runs differ in more than quantizer and seed, and so for another possible reason."""
-    trees = [_flat(fact.config) for fact in facts]
+    trees = [flat(fact.config) for fact in facts]
     names = dict.fromkeys(name for tree in trees for name in tree if name not in VARIED)
     differ = [name for name in names if len({str(tree.get(name)) for tree in trees}) > 1]
     return [f"Besides quantizer and seed the configs of these runs differ in: {', '.join(differ)}."] if differ else []
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _training(groups: Groups) -> Iterator[Panel]:
     logged = {name: [curves.series(fact.metrics, "loss/l1") for fact in group] for name, group in groups.items()}
     smooth = {name: [curves.smooth(one) for one in some if len(one)] for name, some in logged.items()}
     if drawn := {name: some for name, some in smooth.items() if some}:
-        caption = f"Training loss/l1, each seed smoothed over a fiftieth of its points. {_seeds(drawn)}"
-        yield Panel(
-            "ablation-l1", "loss/l1", caption, curves.loss_by_quantizer(drawn, "loss/l1 (one batch)"), wide=True
-        )
-
-
-def _seeds(drawn: Mapping[str, list]) -> str:
-    several = "Thick: mean over seeds; band: ± one sample standard deviation; thin: the seeds."
-    alone = [name for name, seeds in drawn.items() if len(seeds) == 1]
-    if len(alone) == len(drawn):
-        return "One seed each: no band, and no word on the spread between seeds."
-    return several + (f" One seed only, so no band: {', '.join(alone)}." if alone else "")
+        caption = f"Training loss/l1, each seed smoothed over a fiftieth of its points. {curves.seeds_caption(drawn)}"
+        yield Panel("ablation-l1", "loss/l1", caption, curves.loss_by_name(drawn, "loss/l1 (one batch)"), wide=True)
 
 
 def _codebook(codebook: str, groups: Groups, folder: Path, progress: Callable[[str], None]) -> Section:
@@ -116,8 +103,8 @@ def _codebook_panels(codebook: str, reduced: Mapping[str, list[Reduced]]) -> Ite
     for column, title in (("codes_used_window", "Codes used"), ("perplexity_window", "Perplexity")):
         drawn = {name: [one.usage.set_index("step")[column] for one in some] for name, some in reduced.items()}
         axis = f"{title.lower()} ({label})" + (", in codes" if title == "Perplexity" else "")
-        caption = f"{title} per window ({over}), not over a whole split. {_seeds(drawn)}"
-        figure = curves.usage_by_quantizer(drawn, axis)
+        caption = f"{title} per window ({over}), not over a whole split. {curves.seeds_caption(drawn)}"
+        figure = curves.usage_by_name(drawn, axis)
         yield Panel(f"{codebook}-{column.replace('_', '-')}", f"{title} ({label})", caption, figure, wide=True)
     heats = {name: some[0].heat for name, some in reduced.items()}
     cells = next(iter(heats.values())).cell

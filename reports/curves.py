@@ -126,8 +126,8 @@ def band(curves: Sequence[pd.Series]) -> pd.DataFrame:
     return pd.DataFrame({"mean": together.mean(axis=1), "sd": together.std(axis=1, ddof=1)})
 
 
-def _draw_quantizers(axes: Axes, curves: Mapping[str, Sequence[pd.Series]]) -> None:
-    """One colour per quantizer: thin lines for the seeds, a thick one for their mean, a band of one sd around it."""
+def _draw_names(axes: Axes, curves: Mapping[str, Sequence[pd.Series]]) -> None:
+    """One colour per name: thin lines for the seeds, a thick one for their mean, a band of one sd around it."""
     for (name, seeds), look in zip(curves.items(), looks(curves).values(), strict=True):
         if len(seeds) == 1:
             axes.plot(seeds[0].index, seeds[0], label=f"{name} (1 seed, no band)", **look)
@@ -142,10 +142,10 @@ def _draw_quantizers(axes: Axes, curves: Mapping[str, Sequence[pd.Series]]) -> N
 
 
 @theme()
-def loss_by_quantizer(curves: Mapping[str, Sequence[pd.Series]], label: str) -> Figure:
-    """A loss of each quantizer, on a logarithmic axis where it falls far."""
+def loss_by_name(curves: Mapping[str, Sequence[pd.Series]], label: str) -> Figure:
+    """A loss under each name, on a logarithmic axis where it falls far."""
     figure, (axes,) = stacked(1, height=3.6, width=10.0)
-    _draw_quantizers(axes, curves)
+    _draw_names(axes, curves)
     axes.set_ylabel(label)
     values = np.concatenate([seed.to_numpy() for seeds in curves.values() for seed in seeds])
     scale(axes, "y", log=bool((values > 0).all()) and spans_decades(values, 10))
@@ -153,11 +153,20 @@ def loss_by_quantizer(curves: Mapping[str, Sequence[pd.Series]], label: str) -> 
 
 
 @theme()
-def usage_by_quantizer(curves: Mapping[str, Sequence[pd.Series]], label: str) -> Figure:
-    """Codes used or perplexity of each quantizer, from zero."""
+def usage_by_name(curves: Mapping[str, Sequence[pd.Series]], label: str) -> Figure:
+    """Codes used or perplexity under each name, from zero."""
     figure, (axes,) = stacked(1, height=3.6, width=10.0)
-    _draw_quantizers(axes, curves)
+    _draw_names(axes, curves)
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)
     few_ticks(axes.yaxis)
     return figure
+
+
+def seeds_caption(drawn: Mapping[str, Sequence[pd.Series]]) -> str:
+    """What lines and bands of ``loss_by_name`` and ``usage_by_name`` are."""
+    several = "Thick: mean over seeds; band: ± one sample standard deviation; thin: the seeds."
+    alone = [name for name, seeds in drawn.items() if len(seeds) == 1]
+    if len(alone) == len(drawn):
+        return "One seed each: no band, and no word on the spread between seeds."
+    return several + (f" One seed only, so no band: {', '.join(alone)}." if alone else "")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,14 @@ SEVERITIES = ("problem", "warning", "info")
 def number(value: Any) -> float:
     """``value`` as a float, NaN where it is missing or no number."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of a tree by their dotted paths."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,11 @@ class RunFacts:
         for part in path.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         return default if value is None else value
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether the run is one of the second stage; older runs of the first stage name no stage."""
+        return self.setting("stage") == "transformer"
 
     @property
     def quantizer(self) -> str:

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from .lives import Heat
-from .style import NOTHING, few_ticks, log_ticks, single, theme
+from .style import DPI, NOTHING, few_ticks, log_ticks, single, theme
 
 
 def log_colours(*grids: np.ndarray) -> LogNorm:
@@ -97,4 +97,15 @@ def reconstructions(image: np.ndarray) -> Figure:
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
+    return figure
+
+
+@theme()
+def picture(image: np.ndarray, width: int = 1000) -> Figure:
+    """An image (H, W, 3) pixel by pixel, a small one magnified by a whole factor up to ``width`` pixels."""
+    factor = max(1, width // image.shape[1])
+    figure = Figure(figsize=(factor * image.shape[1] / DPI, factor * image.shape[0] / DPI))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.imshow(image, cmap="gray", interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
     return figure

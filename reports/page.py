@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..diagnostics.run import write_atomically
-from .style import theme
-from .tables import for_people, write_table
+from .style import DPI, theme
+from .tables import for_people, write_cells
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def hang(panels: Iterable[Panel], folder: Path) -> list[Picture]:
     for panel in panels:
         png = figures / f"{panel.name}.png"
         with theme():
-            panel.figure.savefig(png, dpi=150)
-            panel.figure.savefig(figures / f"{panel.name}.svg", dpi=150, metadata={"Date": None})
+            panel.figure.savefig(png, dpi=DPI)
+            panel.figure.savefig(figures / f"{panel.name}.svg", dpi=DPI, metadata={"Date": None})
         pictures.append(Picture(panel.name, panel.title, panel.caption, panel.wide, _embedded(png)))
     return pictures
 
@@ -106,8 +106,12 @@ def _embedded(png: Path) -> str:
 
 def lay(frame: pd.DataFrame, title: str, name: str, folder: Path) -> Table:
     """Write ``frame`` as ``folder/tables/<name>.csv``, ``.md`` and ``.tex`` and lay it out for the page."""
-    files = write_table(frame, folder / "tables" / name)
-    text, notes = for_people(frame)
+    return lay_cells(frame, *for_people(frame), title, name, folder)
+
+
+def lay_cells(frame: pd.DataFrame, text: pd.DataFrame, notes: list[str], title: str, name: str, folder: Path) -> Table:
+    """As ``lay``, with ``text`` cells and ``notes`` of their own; the CSV holds ``frame``."""
+    files = write_cells(frame, text, notes, folder / "tables" / name)
     return Table(title, list(text.columns), text.to_numpy().tolist(), notes, [f"tables/{path.name}" for path in files])
 
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .lives import edges_for, log_histogram, quantile_bands
-from .style import DEAD, LIVE, counts_axis, legend_beside, scale, single, spans_decades, stacked, theme
+from .style import DEAD, LIVE, counts_axis, legend_beside, scale, single, spans_decades, spread, stacked, theme
 
 NORM = "code norm |e| (latent units)"
 
@@ -75,7 +75,7 @@ def norm_against_hits(norm: NDArray, hits: NDArray[np.int64]) -> Figure:
     dead = hits == 0
     size = float(np.clip(6000 / len(hits), 4, 24))
     look = {"s": size, "linewidths": 0, "alpha": 0.6, "rasterized": True}
-    margin.scatter(_spread(int(dead.sum())), norm[dead], color=DEAD, marker="^", **look)
+    margin.scatter(spread(int(dead.sum())), norm[dead], color=DEAD, marker="^", **look)
     axes.scatter(hits[~dead], norm[~dead], color=LIVE, **look)
     margin.set_xticks([0.5], ["none"])
     margin.set_xlim(-0.2, 1.2)
@@ -85,11 +85,6 @@ def norm_against_hits(norm: NDArray, hits: NDArray[np.int64]) -> Figure:
     axes.set_xlabel("hits of the code")
     scale(axes, "x", log=bool((~dead).any()))
     return figure
-
-
-def _spread(n: int) -> NDArray[np.floating]:
-    """Places in [0, 1) that part points which would hide each other: multiples of the golden ratio."""
-    return np.arange(n) * 0.6180339887 % 1
 
 
 @theme()

@@ -7,6 +7,8 @@ from ..diagnostics.run import find_runs
 from .ablation_page import write_ablation_page
 from .facts import RunFacts
 from .run_page import write_run_page
+from .stages_page import write_stages_page
+from .transformer_page import write_transformer_page
 
 
 def silent(_message: str) -> None:
@@ -17,7 +19,7 @@ def write_report(folder: Path, progress: Callable[[str], None] = silent) -> Path
     """Write ``folder/report``: ``index.html``, ``figures/`` (PNG, SVG) and ``tables/`` (CSV, Markdown, LaTeX).
 
     Args:
-        folder: A run, or a folder with several runs in it, which are then compared.
+        folder: A run of either stage, or a folder with several runs in it, which are then compared.
         progress: Called with a short line before each step that takes time.
 
     Returns:
@@ -28,7 +30,11 @@ def write_report(folder: Path, progress: Callable[[str], None] = silent) -> Path
     """
     folder = Path(folder)
     runs = find_runs(folder)
-    (folder / "report").mkdir(exist_ok=True)
-    if len(runs) == 1:
-        return write_run_page(RunFacts(runs[0]), folder / "report", progress)
-    return write_ablation_page(runs, folder / "report", progress)
+    report = folder / "report"
+    report.mkdir(exist_ok=True)
+    facts = [RunFacts(run) for run in runs]
+    if len(facts) == 1:
+        write_page = write_transformer_page if facts[0].is_transformer else write_run_page
+        return write_page(facts[0], report, progress)
+    write_pages = write_stages_page if any(fact.is_transformer for fact in facts) else write_ablation_page
+    return write_pages(runs, report, progress)

@@ -21,13 +21,13 @@ from .tables import final_numbers, plus_minus
 def write_run_page(fact: RunFacts, folder: Path, progress: Callable[[str], None]) -> Path:
     """Write the report of one run into ``folder`` and return the page."""
     progress(f"{fact.name}: losses and samples")
-    sections = [verdict(fact), _findings(fact), _training(fact, folder)]
+    sections = [verdict(fact), findings(fact), _training(fact, folder)]
     if not fact.run.codebooks():
         sections.append(Section("Codebooks", missing=["No codebook trace yet: no record of any codebook was written."]))
     for codebook in fact.run.codebooks():
         progress(f"{fact.name}: codebook {codebook.name}")
         sections.append(_codebook(codebook, folder))
-    sections += [_numbers(fact, folder), *_circumstances(fact)]
+    sections += [numbers(fact, folder), *circumstances(fact)]
     progress(f"{fact.name}: page")
     size = fact.setting("quantizer.codebook_size", "unknown size")
     subtitle = f"quantizer {fact.quantizer}, {size} codes, data {fact.setting('data.spec', 'unknown')}, {fact.status}"
@@ -59,7 +59,7 @@ def verdict(fact: RunFacts) -> Section:
     return section
 
 
-def _findings(fact: RunFacts) -> Section:
+def findings(fact: RunFacts) -> Section:
     """What the checks found, the most severe first."""
     if not fact.run.findings.exists():
         return Section("Findings", missing=["The run was not diagnosed yet: no findings.jsonl."])
@@ -68,7 +68,7 @@ def _findings(fact: RunFacts) -> Section:
 
 
 def _training(fact: RunFacts, folder: Path) -> Section:
-    section, sample = Section("Training"), newest_sample(fact.run.samples)
+    section, sample = Section("Training"), newest_picture(fact.run.samples, "reconstructions")
     if not any(curves.keys(fact.metrics, prefix) for prefix in curves.LOSS_GROUPS):
         section.missing.append("No losses yet: metrics.jsonl holds none.")
     if not curves.keys(fact.metrics, "validation/"):
@@ -103,16 +103,14 @@ def _training_panels(fact: RunFacts, sample: tuple[int, np.ndarray] | None) -> I
         yield Panel("reconstructions", "Reconstructions", caption, heatmaps.reconstructions(image), wide=True)
 
 
-def newest_sample(folder: Path) -> tuple[int, np.ndarray] | None:
-    """Step and image of the newest ``reconstructions-<step>.png`` that is whole, or None."""
-    found = {int(match[1]): path for path in folder.glob("*.png") if (match := _SAMPLE.fullmatch(path.name))}
+def newest_picture(folder: Path, name: str) -> tuple[int, np.ndarray] | None:
+    """Step and image of the newest ``<name>-<step>.png`` that is whole, or None."""
+    pattern = re.compile(rf"{name}-(\d+)\.png")
+    found = {int(match[1]): path for path in folder.glob("*.png") if (match := pattern.fullmatch(path.name))}
     for step in sorted(found, reverse=True):
         with suppress(OSError, SyntaxError):  # how a PNG that is cut short fails
             return step, imread(found[step])
     return None
-
-
-_SAMPLE = re.compile(r"reconstructions-(\d+)\.png")
 
 
 def _codebook(codebook: Path, folder: Path) -> Section:
@@ -124,14 +122,16 @@ def _codebook(codebook: Path, folder: Path) -> Section:
     return section
 
 
-def _numbers(fact: RunFacts, folder: Path) -> Section:
+def numbers(fact: RunFacts, folder: Path) -> Section:
+    """The last value of every figure of a run."""
     frame = final_numbers(fact)
     if frame.empty:
         return Section("Last numbers", missing=["No numbers yet: nothing logged, nothing evaluated."])
     return Section("Last numbers", tables=[lay(frame, "The last value of every figure", "final-numbers", folder)])
 
 
-def _circumstances(fact: RunFacts) -> list[Section]:
+def circumstances(fact: RunFacts) -> list[Section]:
+    """Config and environment, word by word."""
     config = Section("Config", verbatim=fact.run.config.read_text(encoding="utf-8"))
     environment = Section("Environment")
     if fact.environment:

@@ -11,11 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import NDArray
 
 PALETTE: list[str] = seaborn.color_palette("colorblind").as_hex()  # pyright: ignore[reportAttributeAccessIssue]
 LIVE, DEAD = PALETTE[0], PALETTE[1]
 #: What a heatmap shows where there was nothing at all; in none of the colour maps.
 NOTHING = "#d9d9d9"
+#: Resolution of every figure, in pixels per inch.
+DPI = 150
 _LINES: list = ["-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3))]
 
 
@@ -116,3 +119,8 @@ def looks(names: Iterable[str]) -> dict[str, dict]:
 def legend_beside(axes: Axes, **options: object) -> None:
     """The legend to the right of the axes, where it hides no data."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", **options)
+
+
+def spread(n: int) -> NDArray[np.floating]:
+    """Places in [0, 1) that part points which would hide each other: multiples of the golden ratio."""
+    return np.arange(n) * 0.6180339887 % 1

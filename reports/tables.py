@@ -33,8 +33,8 @@ METRICS = (
 
 
 def group_by_quantizer(runs: Sequence[RunDirectory]) -> dict[str, list[RunFacts]]:
-    """The runs by quantizer spec, each group by seed; by codebook size too where the runs differ in it."""
-    facts = [RunFacts(run) for run in runs]
+    """First stages by quantizer spec, each group by seed; by codebook size too where the runs differ in it."""
+    facts = [fact for fact in map(RunFacts, runs) if not fact.is_transformer]
     sizes = {fact.setting("quantizer.codebook_size") for fact in facts}
     groups: dict[str, list[RunFacts]] = {}
     for fact in facts:
@@ -47,8 +47,9 @@ def comparison(runs: list[RunDirectory], split: str = "test") -> pd.DataFrame:
     """Quantizers compared: mean and sample standard deviation (n - 1) over the runs of each, which differ by seed.
 
     Returns:
-        One row per quantizer: ``quantizer``, ``n`` (runs), ``split``, ``<metric>_mean`` and ``<metric>_sd`` for each of
-        ``METRICS`` (NaN where no run has it; sd NaN where fewer than two have), and ``notes``: what is missing and why.
+        One row per quantizer (runs of a transformer are left out): ``quantizer``, ``n`` (runs), ``split``,
+        ``<metric>_mean`` and ``<metric>_sd`` for each of ``METRICS`` (NaN where no run has it; sd NaN where fewer than
+        two have), and ``notes``: what is missing and why.
     """
     rows = []
     for name, group in group_by_quantizer(runs).items():
@@ -136,7 +137,7 @@ def _footnotes(frame: pd.DataFrame) -> list[str]:
     return ["Mean ± sample standard deviation over the n runs, which differ by seed; one run has no ±.", *lines]
 
 
-_NO_FIGURES = ("split", "step", "missing")
+_NO_FIGURES = ("split", "step", "missing", "checkpoint", "grid", "sampling")
 
 
 def final_numbers(fact: RunFacts) -> pd.DataFrame:
@@ -166,8 +167,12 @@ def write_table(frame: pd.DataFrame, stem: Path) -> list[Path]:
         frame: Such as ``comparison`` or ``final_numbers`` return.
         stem: Path of the files without their endings; its folder is made.
     """
+    return write_cells(frame, *for_people(frame), stem)
+
+
+def write_cells(frame: pd.DataFrame, text: pd.DataFrame, notes: Sequence[str], stem: Path) -> list[Path]:
+    """As ``write_table``, the Markdown and LaTeX from ``text`` cells and ``notes`` of their own."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    text, notes = for_people(frame)
     contents = {".csv": frame.to_csv(index=False), ".md": markdown(text, notes), ".tex": latex(text, notes)}
     paths = [stem.with_name(stem.name + ending) for ending in contents]
     for path, content in zip(paths, contents.values(), strict=True):
@@ -186,6 +191,7 @@ _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
     | {">": r"\textgreater{}", "±": r"$\pm$", "–": "--", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "|": r"\textbar{}"}
+    | {"−": "$-$", "×": r"$\times$"}
 )
 
 

@@ -63,7 +63,7 @@ def test_the_tree_is_read_as_it_is():
         "vqgan.quantizers",
     }
     assert {"diagnostics.stats", "diagnostics", "vqgan.learner"} <= own_imports(
-        "vqgan.trainer", ROOT / "vqgan/trainer.py"
+        "vqgan.first_stage", ROOT / "vqgan/first_stage.py"
     )
     assert "diagnostics.errors" in own_imports("vqgan.data.folder", ROOT / "vqgan/data/folder.py")
     assert own_imports("diagnostics", ROOT / "diagnostics/__init__.py") >= {"diagnostics.monitor", "diagnostics.probes"}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from .spec import Spec, parse_spec
+from .views import view_named
 
 Share = Annotated[float, Field(ge=0, le=1)]
 #: Decay per step of a moving average.
@@ -37,7 +38,10 @@ class DataSettings(Settings):
     """Which images."""
 
     spec: str = "photos"
-    """``photos``, ``folder:PATH``, ``cifar10:PATH``, ``mnist:PATH`` or ``fashion-mnist:PATH``."""
+    """``photos``, ``folder:PATH``, ``pairs:PATH``, ``cifar10:PATH``, ``mnist:PATH`` or ``fashion-mnist:PATH``."""
+    view: str = "image"
+    """What is seen of them: ``image``, ``edges``, ``lowres:FACTOR``; with ``pairs`` ``segmentation:LABELS`` or
+    ``depth``."""
     image_size: Annotated[int, Field(ge=8)] = 256
     """Height and width of the crops in pixels."""
     flip: bool = True
@@ -48,6 +52,18 @@ class DataSettings(Settings):
     """Let torchvision fetch its data sets."""
     cache: Path | None = None
     """Folder of the decoded images; by default the user's cache folder."""
+
+    @model_validator(mode="after")
+    def _view_fits(self) -> Self:
+        factor, side = view_named(self.view).factor, self.image_size
+        if side % factor:
+            divisors = [number for number in range(2, side + 1) if side % number == 0]
+            nearest = min(divisors, key=lambda number: abs(number - factor))
+            raise ValueError(
+                f"data.view {self.view}: {factor} does not divide data.image_size {side}; "
+                f"the nearest that does is lowres:{nearest}"
+            )
+        return self
 
 
 class ModelSettings(Settings):
@@ -174,7 +190,7 @@ def _parse(spec: str) -> Spec:
 
 
 class LossSettings(Settings):
-    """The objective."""
+    """The objective; of a segmentation only ``quantizer_weight`` counts, see ``LabelReconstruction``."""
 
     l1_weight: NonNegativeFloat = 1.0
     l2_weight: NonNegativeFloat = 0.0
@@ -204,11 +220,18 @@ class OptimizerSettings(Settings):
     betas: tuple[Decay, Decay] = (0.5, 0.9)
     warmup_steps: NonNegativeInt = 0
     """Steps over which the rate rises linearly."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "noam"] = "constant"
+    """After the warm-up: as it is, a half cosine, or falling with the square root of the step."""
     min_lr_share: Share = 0.0
     """Where the cosine ends, as a share of ``lr``."""
     clip_norm: PositiveFloat | None = None
     """Largest gradient norm; null: not clipped."""
+
+    @model_validator(mode="after")
+    def _noam_warms_up(self) -> Self:
+        if self.schedule == "noam" and not self.warmup_steps:
+            raise ValueError("optimizer.schedule noam needs optimizer.warmup_steps of at least 1")
+        return self
 
 
 class TrainSettings(Settings):
@@ -243,20 +266,46 @@ class TrainSettings(Settings):
         return values
 
 
-class Config(Settings):
+class RunConfig(Settings):
     """All settings of a run; ``config.yaml`` in the run folder is this tree and repeats the run."""
 
     data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _batches_can_be_divided(self) -> Self:
+        parts = self.train.devices * self.train.accumulate
+        if self.train.batch_size % parts:
+            raise ValueError(
+                f"train.batch_size {self.train.batch_size} is not a multiple of devices x accumulate = {parts}"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The whole tree, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+class Config(RunConfig):
+    """The settings of a first stage."""
+
+    stage: Literal["vqgan"] = "vqgan"
+    """Which stage these are the settings of."""
     model: ModelSettings = ModelSettings()
     quantizer: QuantizerSettings = QuantizerSettings()
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
-    train: TrainSettings = TrainSettings()
 
     @model_validator(mode="after")
-    def _something_is_reconstructed(self) -> "Config":
+    def _the_loss_suits_the_view(self) -> "Config":
         loss = self.loss
-        if not (loss.l1_weight or loss.l2_weight or (loss.perceptual != "none" and loss.perceptual_weight)):
+        if view_named(self.data.view).labels is not None:
+            for key, judge in {"loss.perceptual": loss.perceptual, "loss.disc_start": loss.disc_start}.items():
+                if judge not in ("none", None):
+                    raise ValueError(
+                        f"{key} {judge} judges images, and data.view {self.data.view} has none: leave it out"
+                    )
+        elif not (loss.l1_weight or loss.l2_weight or (loss.perceptual != "none" and loss.perceptual_weight)):
             raise ValueError("loss has no reconstruction term: set loss.l1_weight, loss.l2_weight or loss.perceptual")
         return self
 
@@ -268,13 +317,4 @@ class Config(Settings):
                 f"data.image_size {self.data.image_size} is not a multiple of {factor}, the factor by which "
                 f"model.ch_mult {list(self.model.ch_mult)} shrinks an image"
             )
-        parts = self.train.devices * self.train.accumulate
-        if self.train.batch_size % parts:
-            raise ValueError(
-                f"train.batch_size {self.train.batch_size} is not a multiple of devices x accumulate = {parts}"
-            )
         return self
-
-    def to_yaml(self) -> str:
-        """The whole tree, defaults included."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..diagnostics import stats
-from ..diagnostics.errors import InputError, unknown
 from ..diagnostics.progress import track
 from ..diagnostics.ranks import rank_and_size, sum_over_ranks
 from ..diagnostics.run import RunDirectory
 from .checkpoint import load_checkpoint, load_weights
-from .config import Config
-from .data import SPLITS, Images, normalize, open_data
+from .config import Config, RunConfig
+from .data import Images, normalize, open_data
 from .metrics import ImageMetrics
 from .model import VQModel, build_model
 from .settings import build_config, load_config
@@ -27,7 +26,7 @@ def show_decoding(pictures: Iterable) -> Iterator:
     return track("decode", pictures, len(pictures))
 
 
-def open_images(config: Config) -> dict[str, Images]:
+def open_images(config: RunConfig) -> dict[str, Images]:
     """The splits of the configured data set, decoded with progress where they are not in the cache."""
     data = config.data
     return open_data(
@@ -38,6 +37,14 @@ def open_images(config: Config) -> dict[str, Images]:
         download=data.download,
         progress=show_decoding,
     )
+
+
+def tell(splits: dict[str, Images]) -> None:
+    """Print what the data set is, how fast it was decoded, and which files were left out."""
+    sizes = ", ".join(f"{name} {len(images):,}" for name, images in splits.items())
+    print(f"data: {sizes} images; {splits['train'].decode}", flush=True)
+    if skipped := [name for images in splits.values() for name in images.skipped]:
+        print(f"data: {len(skipped)} unreadable files left out: {', '.join(skipped)}", flush=True)
 
 
 @torch.no_grad()
@@ -92,17 +99,12 @@ def evaluate_split(
     }, hits
 
 
-def evaluate_run(run: RunDirectory, split: str, checkpoint: str = "last", device: str = "auto") -> dict[str, Any]:
+def evaluate_run(run: RunDirectory, split: str, checkpoint: str, device: str) -> dict[str, Any]:
     """Evaluate a checkpoint of a run over a whole split and keep the figures in ``RUN/evaluation-SPLIT.json``.
 
     Raises:
-        InputError: The split, the checkpoint or the device does not exist, or the checkpoint is of another model.
+        InputError: The checkpoint does not exist, or is of another model.
     """
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
-    if not run.config.is_file():
-        raise InputError(f"{run.path} is not a run: it has no config.yaml")
-    device = _available(device)
     config = build_config(load_config(run.config))
     path = run.checkpoints / f"{checkpoint}.ckpt"
     state = load_checkpoint(path)
@@ -112,11 +114,3 @@ def evaluate_run(run: RunDirectory, split: str, checkpoint: str = "last", device
     figures = {"checkpoint": checkpoint, "step": state["step"], **figures}
     run.write_json(run.evaluation(split), figures)
     return figures
-
-
-def _available(device: str) -> str:
-    """The device's name, where there is one."""
-    found = torch.cuda.is_available()
-    if device == "cuda" and not found:
-        raise InputError("device 'cuda' is not there; choose cpu or auto")
-    return ("cuda" if found else "cpu") if device == "auto" else device

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from .optimization import adam, learning_rate, set_learning_rate
 from .quantizers import REMEDIES
 from .quantizers.base import to_tokens
 from .quantizers.kmeans import kmeans
+from .randomness import random_states, restore_random_states
 
 CODEBOOK = "quantize"
 
@@ -72,12 +72,6 @@ class Learner:
             discriminator = torch.nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
         wrapped, optimizer = self.fabric.setup(discriminator, adam(discriminator.parameters(), self.config.optimizer))
         return Adversary(wrapped, optimizer, loss, reduce=mean_over_ranks)
-
-    def any_rank(self, flag: bool) -> bool:
-        """Whether ``flag`` is set on any rank; every rank gets the same answer."""
-        if self.fabric.world_size == 1:
-            return flag
-        return bool(self.fabric.all_reduce(torch.tensor(float(flag)), reduce_op="max"))
 
     def parameters_trained(self) -> int:
         """Number of parameters of the autoencoder, codebook included, that the optimizer trains."""
@@ -177,15 +171,8 @@ class Learner:
             "precision": self.fabric.strategy.precision.state_dict(),
             "remedies": [remedy.state_dict() for remedy in self.remedies],
             "monitor": self.monitor.state_dict(),
-            "random": self._random_states(),
+            "random": random_states(self.fabric),
         }
-
-    def _random_states(self) -> list[dict[str, Tensor]]:
-        states: list[Any] = [None] * self.fabric.world_size
-        if self.fabric.world_size == 1:
-            return [_random_state()]
-        dist.all_gather_object(states, _random_state())
-        return states
 
     def load_state_dict(self, state: dict[str, Any], load_weights: Callable[[torch.nn.Module, Any], None]) -> None:
         """Go on from ``state_dict``; ``load_weights`` puts weights into a module, or says why they do not fit."""
@@ -198,8 +185,7 @@ class Learner:
         for remedy, remedy_state in zip(self.remedies, state["remedies"], strict=True):
             remedy.load_state_dict(remedy_state)
         self.monitor.load_state_dict(state["monitor"])
-        if len(state["random"]) == self.fabric.world_size:
-            _set_random_state(state["random"][self.fabric.global_rank])
+        restore_random_states(self.fabric, state["random"])
 
 
 def _named(group: str, losses: Losses) -> Losses:
@@ -208,14 +194,3 @@ def _named(group: str, losses: Losses) -> Losses:
 
 def _means(parts: list[Losses]) -> Losses:
     return {name: torch.stack([losses[name] for losses in parts]).mean() for name in parts[0]}
-
-
-def _random_state() -> dict[str, Tensor]:
-    cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
-    return {"cpu": torch.get_rng_state()} | cuda
-
-
-def _set_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

@@ -1,16 +1,20 @@
-"""Image metrics over a whole split, on torchmetrics."""
+"""What a split says about images and labels that were reconstructed, or sampled; on torchmetrics."""
 
 from pathlib import Path
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ..diagnostics.errors import InputError
+from .config import Config
 from .perceptual import hub_file, missing_weights, perceptual_loss, read_weights
+from .views import view_named
 
 _INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
 _INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{_INCEPTION}"
@@ -59,16 +63,12 @@ class ImageMetrics:
         self._means = {
             name: MeanMetric(nan_strategy="disable").to(self._device) for name in ("l1", "l2", "psnr", "ssim", "lpips")
         }
-        self._perceptual = self._frechet = None
+        self._perceptual = None
         if line := missing_weights(perceptual_net, perceptual_weights):
             self.missing["lpips"] = line
         else:
             self._perceptual = perceptual_loss(perceptual_net, perceptual_weights).to(self._device)
-        inception = inception_weights or hub_file(_INCEPTION)
-        if inception.is_file():
-            self._frechet = _frechet_inception_distance(inception).to(self._device)
-        else:
-            self.missing["rfid"] = f"rFID needs the file {inception}: place it there, from {_INCEPTION_URL}"
+        self._distance = SampleDistance(self._device, inception_weights, "rfid")
 
     @torch.no_grad()
     def update(self, images: Tensor, reconstructions: Tensor) -> None:
@@ -77,17 +77,15 @@ class ImageMetrics:
         Raises:
             InputError: The shapes differ.
         """
-        if images.shape != reconstructions.shape:
-            raise InputError(f"images {tuple(images.shape)} and reconstructions {tuple(reconstructions.shape)} differ")
+        _check_shapes(images, reconstructions)
         with torch.autocast(self._device.type, enabled=False):
             real, fake = (to_unit_range(batch.float()) for batch in (images, reconstructions))
             for name, values in _per_image(real, fake).items():
                 self._means[name].update(values)
             if self._perceptual:
                 self._means["lpips"].update(self._perceptual(2 * real - 1, 2 * fake - 1))
-            if self._frechet:
-                self._frechet.update(_to_bytes(real), real=True)
-                self._frechet.update(_to_bytes(fake), real=False)
+        self._distance.update_real(images)
+        self._distance.update_samples(reconstructions)
 
     def compute(self) -> dict[str, float | None]:
         """The metrics over all batches so far: l1, l2, psnr, ssim, lpips, rfid; None where ``missing`` says why.
@@ -95,30 +93,152 @@ class ImageMetrics:
         Raises:
             InputError: There were no batches.
         """
-        if not self._means["l1"].update_called:
-            raise InputError("no images to evaluate: the split is empty")
-        values = {name: self._finite(name, mean.compute()) for name, mean in self._means.items() if mean.update_called}
-        if self._frechet:
-            values["rfid"] = self._rfid(self._frechet)
+        _check_updated(self._means["l1"])
+        values = {
+            name: _finite(name, mean.compute(), self.missing)
+            for name, mean in self._means.items()
+            if mean.update_called
+        }
+        values |= self._distance.compute()
+        self.missing |= self._distance.missing
         return {name: values.get(name) for name in (*self._means, "rfid")}
 
-    def _rfid(self, frechet: FrechetInceptionDistance) -> float | None:
-        try:
-            return self._finite("rfid", frechet.compute())
-        except RuntimeError as error:  # a single image, or features that are not numbers
-            self.missing["rfid"] = str(error).splitlines()[0]
-            return None
 
-    def _finite(self, name: str, value: Tensor) -> float | None:
-        if torch.isfinite(value):
-            return value.item()
-        self.missing[name] = f"{name} is {value.item()} over these images"
-        return None
+class LabelMetrics:
+    """How well labels are told at each pixel, accumulated over the batches of a split as in ``ImageMetrics``.
+
+    - ``pixel_accuracy``: share of the pixels whose likeliest label is theirs.
+    - ``mean_iou``: intersection over union of the pixels that have a label and those that are given it, over the whole
+      split, and the mean of that over the labels that occur (Everingham et al., "The PASCAL Visual Object Classes
+      Challenge" (2015), sec. 3.4): in the data or in the reconstructions, a label that is only made up counting 0.
+    - ``bce``: binary cross-entropy per label and pixel in nats, the loss of training.
+
+    Args:
+        device: Where the maps are.
+        labels: How many labels there are.
+
+    Attributes:
+        missing: For each metric that is None, the reason in one line; complete once ``compute`` has run.
+    """
+
+    def __init__(self, device: torch.device | str, labels: int) -> None:
+        self.missing: dict[str, str] = {}
+        self._device = torch.device(device)
+        self._means = {name: MeanMetric(nan_strategy="disable").to(self._device) for name in ("pixel_accuracy", "bce")}
+        self._overlap = MulticlassJaccardIndex(labels, average="macro", validate_args=False).to(self._device)
+
+    @torch.no_grad()
+    def update(self, images: Tensor, reconstructions: Tensor) -> None:
+        """Add a batch: one-hot maps and the logits for them, both (B, labels, H, W).
+
+        Raises:
+            InputError: The shapes differ.
+        """
+        _check_shapes(images, reconstructions)
+        with torch.autocast(self._device.type, enabled=False):
+            real, fake = images.argmax(1), reconstructions.argmax(1)
+            self._overlap.update(fake, real)
+            self._means["pixel_accuracy"].update((real == fake).float().mean((1, 2)))
+            bce = F.binary_cross_entropy_with_logits(reconstructions.float(), images.float(), reduction="none")
+            self._means["bce"].update(bce.mean((1, 2, 3)))
+
+    def compute(self) -> dict[str, float | None]:
+        """The metrics over all batches so far: pixel_accuracy, mean_iou, bce; None where ``missing`` says why.
+
+        Raises:
+            InputError: There were no batches.
+        """
+        _check_updated(self._means["bce"])
+        values = {
+            "pixel_accuracy": self._means["pixel_accuracy"].compute(),
+            "mean_iou": self._overlap.compute(),
+            "bce": self._means["bce"].compute(),
+        }
+        return {name: _finite(name, value, self.missing) for name, value in values.items()}
+
+
+def metrics_for(config: Config, device: torch.device | str) -> ImageMetrics | LabelMetrics:
+    """The metrics that suit the view of the run.
+
+    Raises:
+        InputError: A file of weights is there but cannot be used.
+    """
+    if (labels := view_named(config.data.view).labels) is not None:
+        return LabelMetrics(device, labels)
+    net = "vgg" if config.loss.perceptual == "none" else config.loss.perceptual
+    return ImageMetrics(device, net, config.loss.perceptual_weights)
+
+
+class SampleDistance:
+    """Frechet Inception distance between two sets of images, see ``rfid`` of ``ImageMetrics``.
+
+    Args:
+        device: Where the images are.
+        inception_weights: File of the Inception weights; None looks in the torch hub cache.
+        name: What the distance is called.
+
+    Attributes:
+        missing: Where the distance is None, the reason in one line; complete once ``compute`` has run.
+
+    Raises:
+        InputError: The file of weights is there but cannot be used.
+    """
+
+    def __init__(self, device: torch.device | str, inception_weights: Path | None = None, name: str = "fid") -> None:
+        self.missing: dict[str, str] = {}
+        self._device, self._name, self._frechet = torch.device(device), name, None
+        path = inception_weights or hub_file(_INCEPTION)
+        if path.is_file():
+            self._frechet = _frechet_inception_distance(path).to(self._device)
+        else:
+            self.missing[name] = f"{name} needs the file {path}: place it there, from {_INCEPTION_URL}"
+
+    def update_real(self, images: Tensor) -> None:
+        """Add images (B, 3, H, W) of the one set, in [-1, 1] (beyond it they are clamped)."""
+        self._update(images, real=True)
+
+    def update_samples(self, images: Tensor) -> None:
+        """Add images (B, 3, H, W) of the other set, in [-1, 1] (beyond it they are clamped)."""
+        self._update(images, real=False)
+
+    @torch.no_grad()
+    def _update(self, images: Tensor, real: bool) -> None:
+        if self._frechet:
+            with torch.autocast(self._device.type, enabled=False):
+                self._frechet.update(_to_bytes(to_unit_range(images.float())), real=real)
+
+    def compute(self) -> dict[str, float | None]:
+        """The distance by its name; None where ``missing`` says why."""
+        if not self._frechet:
+            return {self._name: None}
+        try:
+            return {self._name: _finite(self._name, self._frechet.compute(), self.missing)}
+        except RuntimeError as error:  # fewer than two images in a set, or features that are not numbers
+            self.missing[self._name] = str(error).splitlines()[0]
+            return {self._name: None}
 
 
 def to_unit_range(images: Tensor) -> Tensor:
     """[-1, 1] to [0, 1], clamped."""
     return ((images + 1) / 2).clamp(0, 1)
+
+
+def _check_shapes(images: Tensor, reconstructions: Tensor) -> None:
+    if images.shape != reconstructions.shape:
+        raise InputError(f"images {tuple(images.shape)} and reconstructions {tuple(reconstructions.shape)} differ")
+
+
+def _check_updated(mean: MeanMetric) -> None:
+    if not mean.update_called:
+        raise InputError("no images to evaluate: the split is empty")
+
+
+def _finite(name: str, value: Tensor, missing: dict[str, str]) -> float | None:
+    """The value, or None and an entry in ``missing`` where it is no number."""
+    if torch.isfinite(value):
+        return value.item()
+    missing[name] = f"{name} is {value.item()} over these images"
+    return None
 
 
 def _per_image(real: Tensor, fake: Tensor) -> dict[str, Tensor]:

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from .autoencoder import Decoder, Encoder
 from .config import Config, QuantizerSettings
 from .quantizers import QUANTIZERS, Quantizer, QuantizerOutput
+from .views import view_named
 
 
 class VQModel(nn.Module):
     """VQGAN's autoencoder, with the parameter names of taming-transformers' ``VQModel``.
 
-    Images (B, 3, S, S) in [-1, 1] become latents (B, D, S/f, S/f), these are quantized, and the codes become images.
+    Images (B, C, S, S) become latents (B, D, S/f, S/f), these are quantized, and the codes become images. What an image
+    is, and its C, is up to the run's ``View``: mostly photographs in [-1, 1], C = 3.
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder, quantizer: Quantizer, z_channels: int):
@@ -27,15 +29,15 @@ class VQModel(nn.Module):
         self.quantize = quantizer
 
     def latents(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) images -> (B, D, S/f, S/f) latents, before quantization."""
+        """(B, C, S, S) images -> (B, D, S/f, S/f) latents, before quantization."""
         return self.quant_conv(self.encoder(images))
 
     def encode(self, images: Tensor) -> QuantizerOutput:
-        """(B, 3, S, S) images -> their quantized latents and indices."""
+        """(B, C, S, S) images -> their quantized latents and indices."""
         return self.quantize(self.latents(images))
 
     def decode(self, quantized: Tensor) -> Tensor:
-        """(B, D, S/f, S/f) quantized latents -> (B, 3, S, S) images, not clamped."""
+        """(B, D, S/f, S/f) quantized latents -> (B, C, S, S) images, not clamped."""
         return self.decoder(self.post_quant_conv(quantized))
 
     def forward(self, images: Tensor) -> tuple[Tensor, QuantizerOutput]:
@@ -62,8 +64,9 @@ def build_model(config: Config) -> VQModel:
     encoder and decoder whatever their quantizer.
     """
     shape: dict[str, Any] = config.model.model_dump() | {"resolution": config.data.image_size}
+    channels = view_named(config.data.view).channels
     with seeded(config.train.seed):
-        encoder, decoder = Encoder(**shape), Decoder(**shape)
+        encoder, decoder = Encoder(in_channels=channels, **shape), Decoder(out_channels=channels, **shape)
         with seeded(config.train.seed + 1):
             quantizer = build_quantizer(config.quantizer)
         return VQModel(encoder, decoder, quantizer, config.model.z_channels)

@@ -6,8 +6,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import LossSettings
+from .config import Config, LossSettings
 from .losses import DISCRIMINATOR_LOSSES, adaptive_weight, generator_loss
+from .views import view_named
 
 Losses = dict[str, Tensor]
 
@@ -39,6 +40,29 @@ class Reconstruction(nn.Module):
             losses["perceptual"] = self.perceptual(reconstructions, images).mean()
             weights["perceptual"] = self.settings.perceptual_weight
         return sum((weights[name] * loss for name, loss in losses.items()), start=images.new_zeros(())), losses
+
+
+class LabelReconstruction(nn.Module):
+    """Binary cross-entropy of each label at each pixel, the mean over all elements; it has no weights.
+
+    CompVis/taming-transformers, ``modules/losses/segmentation.py``.
+    """
+
+    def forward(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Losses]:
+        """() the loss and its only part, of one-hot maps (B, labels, S, S) and logits of the same shape."""
+        bce = F.binary_cross_entropy_with_logits(reconstructions, images)
+        return bce, {"bce": bce}
+
+
+def reconstruction_loss(config: Config) -> Reconstruction | LabelReconstruction:
+    """The loss between images and their reconstructions that suits the view of the run.
+
+    Raises:
+        InputError: The weights of the perceptual network are not to be had.
+    """
+    if view_named(config.data.view).labels is not None:
+        return LabelReconstruction()
+    return Reconstruction(config.loss)
 
 
 class Adversary:

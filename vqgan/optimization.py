@@ -15,14 +15,17 @@ def adam(parameters: Iterable[nn.Parameter], settings: OptimizerSettings) -> tor
 
 
 def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
-    """Rate for optimizer step ``step`` (from 0) of ``steps``: linear warm-up, then constant or a half cosine.
+    """Rate for optimizer step ``step`` (from 0) of ``steps``: linear warm-up, then constant, a half cosine, or noam.
 
-    Loshchilov & Hutter 2017 (arXiv:1608.03983), eq. 5, with one period.
+    Cosine: Loshchilov & Hutter 2017 (arXiv:1608.03983), eq. 5, with one period. Noam: Vaswani et al. 2017
+    (arXiv:1706.03762), eq. 3, scaled so that the peak, at the end of the warm-up, is ``settings.lr``.
     """
     if step < settings.warmup_steps:
         return settings.lr * (step + 1) / settings.warmup_steps
     if settings.schedule == "constant":
         return settings.lr
+    if settings.schedule == "noam":
+        return settings.lr * math.sqrt(settings.warmup_steps / (step + 1))
     progress = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
     least = settings.min_lr_share * settings.lr
     return least + (settings.lr - least) * (1 + math.cos(math.pi * progress)) / 2

@@ -2,16 +2,23 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..diagnostics.errors import InputError, unknown
-from .config import Config, spelled_out
+from .config import Config, RunConfig, spelled_out
+
+Kind = TypeVar("Kind", bound=RunConfig)
 
 
 def build_config(tree: Mapping[str, Any]) -> Config:
+    """The settings of a first stage from a tree; see ``validated``."""
+    return validated(Config, tree)
+
+
+def validated(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
     """Validate a tree of settings.
 
     Raises:
@@ -19,9 +26,9 @@ def build_config(tree: Mapping[str, Any]) -> Config:
             the wrong type or out of range, parts that do not fit together.
     """
     try:
-        return Config.model_validate(dict(tree))
+        return kind.model_validate(dict(tree))
     except ValidationError as error:
-        raise _explain(error) from None
+        raise _explain(error, kind) from None
 
 
 def load_config(path: Path) -> dict[str, Any]:
@@ -79,7 +86,7 @@ def nest(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     """The dotted names of all settings."""
     names = []
     for name, field in model.model_fields.items():
@@ -99,11 +106,11 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _explain(error: ValidationError) -> InputError:
+def _explain(error: ValidationError, kind: type[RunConfig]) -> InputError:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
     if first["type"] == "extra_forbidden":
-        return unknown_key(where)
+        return unknown_key(where, kind)
     if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
         return cause
     message = first["msg"].removeprefix("Value error, ")
@@ -112,11 +119,11 @@ def _explain(error: ValidationError) -> InputError:
     return InputError(f"{where or 'config'}: {message[0].lower()}{message[1:]}, not {first['input']!r}")
 
 
-def unknown_key(key: str) -> InputError:
+def unknown_key(key: str, kind: type[RunConfig]) -> InputError:
     """The error for a key that is not in the tree, with the keys of the nearest branch that is."""
     leaf = key.rpartition(".")[2]
-    if homes := [name for name in keys() if name.endswith(f".{leaf}")]:
+    if homes := [name for name in keys(kind) if name.endswith(f".{leaf}")]:
         return InputError(f"config key {key!r} is unknown; did you mean {' or '.join(map(repr, homes))}?")
     branch = key.partition(".")[0]
-    siblings = [name for name in keys() if name.startswith(f"{branch}.")]
-    return unknown("config key", key, siblings or Config.model_fields)
+    siblings = [name for name in keys(kind) if name.startswith(f"{branch}.")]
+    return unknown("config key", key, siblings or kind.model_fields)

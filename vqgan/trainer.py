@@ -1,4 +1,4 @@
-"""The training run: the loop around the learner, its files and its ends."""
+"""The training run: the loop around a stage, its files and its ends."""
 
 import math
 import time
@@ -7,97 +7,32 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torchvision.utils import save_image
 
-from ..diagnostics import RunDirectory, Sink, TraceSink, stats
-from ..diagnostics.errors import InputError, RunFailedError
+from ..diagnostics import RunDirectory
+from ..diagnostics.errors import RunFailedError
 from ..diagnostics.findings import Finding, append_finding
 from ..diagnostics.progress import progress
 from ..diagnostics.run import write_atomically
-from ..diagnostics.tensorboard import TensorBoardSink, add_hparams, add_layout, add_projector
+from ..diagnostics.tensorboard import add_hparams
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
-from .config import Config
-from .data import Batches, Images
-from .evaluation import evaluate_split, open_images
+from .config import RunConfig
 from .interrupt import stop_on_signal
-from .learner import CODEBOOK, Learner
 from .logbook import Logbook, Meter, environment
 from .settings import flatten
-from .validation import validate
+from .stage import Stage
 
 Outcome = Literal["done", "interrupted"]
-
-
-def train(config: Config, folder: Path, resume: bool = False) -> Outcome:
-    """Train a first stage into ``folder``.
-
-    Args:
-        config: The settings; they are written to ``folder/config.yaml``, which alone repeats the run.
-        folder: The run folder: new, or that of the run to resume.
-        resume: Go on from the last checkpoint in ``folder``; where there is none, from the start.
-
-    Returns:
-        "done", or "interrupted" when SIGINT or SIGTERM stopped the run after a step and a checkpoint.
-
-    Raises:
-        InputError: Something in the settings, the data or the folder is wrong.
-        RunFailedError: A loss was not finite; a checkpoint and a finding tell more.
-    """
-    fabric = Fabric(
-        accelerator=_accelerator(config),
-        devices=config.train.devices,
-        precision=_precision(config),
-        # Buffers stay each rank's own: averages are reduced where they are made, once per step.
-        strategy=DDPStrategy(start_method="spawn", broadcast_buffers=False) if config.train.devices > 1 else "auto",
-    )
-    return fabric.launch(_train, config, folder, resume)  # type: ignore[arg-type]
-
-
-def _accelerator(config: Config) -> str:
-    """The device's name, where there are as many as asked for."""
-    available = torch.cuda.device_count()
-    device = ("cuda" if available else "cpu") if config.train.device == "auto" else config.train.device
-    if device == "cuda" and config.train.devices > available:
-        raise InputError(
-            f"train.devices {config.train.devices} on cuda: {available} found; choose cpu or fewer devices"
-        )
-    return device
-
-
-def _precision(config: Config) -> Any:
-    if config.train.precision == "16" and _accelerator(config) == "cpu":
-        raise InputError("train.precision 16 needs a CUDA device; choose bf16 or 32")
-    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[config.train.precision]
-
-
-def _train(fabric: Fabric, config: Config, folder: Path, resume: bool) -> Outcome:
-    torch.manual_seed(config.train.seed + fabric.global_rank)
-    return Trainer(fabric, config, RunDirectory(folder), resume).run()
 
 
 class Trainer:
     """One run from its first or next step to its end."""
 
-    def __init__(self, fabric: Fabric, config: Config, run: RunDirectory, resume: bool):
-        self.fabric, self.config, self.run_folder = fabric, config, run
-        with fabric.rank_zero_first():  # one rank decodes, the others find the cache
-            self.images = open_images(config)
-        if fabric.is_global_zero:
-            tell(self.images)
-        settings = config.train
-        self.batches = Batches(
-            self.images["train"],
-            settings.batch_size,
-            settings.seed,
-            fabric.world_size,
-            fabric.global_rank,
-            settings.accumulate,
-            config.data.flip,
-        )
+    def __init__(self, fabric: Fabric, config: RunConfig, stage: Stage, run: RunDirectory, resume: bool):
+        self.fabric, self.config, self.stage, self.run_folder = fabric, config, stage, run
+        self.learner = stage.learner
         self.last = run.checkpoints / "last.ckpt"
         state = load_checkpoint(self.last) if resume and self.last.exists() else None
-        self.learner = Learner(fabric, config, [])
         self.meter = Meter()
         self.done, self.seconds = 0, 0.0
         self.best = float("inf")
@@ -107,7 +42,7 @@ class Trainer:
         if fabric.is_global_zero:
             self._open_files(self.done if resume else None)
         if state is None:
-            self.learner.start_codebook(self.batches)
+            stage.start()
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.learner.load_state_dict(state["learner"], lambda module, weights: load_weights(module, weights, self.last))
@@ -123,18 +58,14 @@ class Trainer:
         write_atomically(run.config, self.config.to_yaml())
         run.write_json(run.environment, environment(self.fabric.device, self.fabric.world_size))
         self.logbook = Logbook(run, resume_at, self.config.train.tensorboard)
-        sinks: list[Sink] = [TraceSink(run.path, resume_at)]
-        if self.logbook.writer is not None:
-            sinks.append(TensorBoardSink(self.logbook.writer))
-            add_layout(self.logbook.writer, CODEBOOK)
-        self.learner.monitor.sinks = sinks
+        self.learner.monitor.sinks = self.stage.sinks(run, self.logbook.writer, resume_at)
 
     def run(self) -> Outcome:
         """Train to the last step, then evaluate; or stop when asked to."""
         with stop_on_signal() as stop, progress("train", self.config.train.steps, start=self.done) as show:
             clock = Clock(self.done)
             while self.done < self.config.train.steps and not self._asked_to_stop(bool(stop)):
-                self.meter.add(self.learner.step(self.done, self.batches))
+                self.meter.add(self.stage.step(self.done))
                 self.done += 1
                 if self._due(self.config.train.log_every):
                     self.seconds += clock.lap()
@@ -161,7 +92,13 @@ class Trainer:
         """With several ranks all stop after the same step: they ask each other now and then."""
         if self.fabric.world_size > 1 and self.done % self.config.train.log_every:
             return False
-        return self.learner.any_rank(here)
+        return self._any_rank(here)
+
+    def _any_rank(self, flag: bool) -> bool:
+        """Whether ``flag`` is set on any rank; every rank gets the same answer."""
+        if self.fabric.world_size == 1:
+            return flag
+        return bool(self.fabric.all_reduce(torch.tensor(float(flag)), reduce_op="max"))
 
     def _due(self, every: int | None) -> bool:
         return self.done == self.config.train.steps or (every is not None and self.done % every == 0)
@@ -175,17 +112,12 @@ class Trainer:
             extra = {"optimizer/lr": rate, "speed/images_per_second": images_per_second}
             self.logbook.write(self.done, values | extra)
         shown = [f"{name.removeprefix('loss/')} {values[name]:.4f}" for name in values if name.startswith("loss/")]
-        return ", ".join([f"{images_per_second:.0f} images/s", *shown, self._codes_line()])
-
-    def _codes_line(self) -> str:
-        """Codes used and perplexity in the last record, or in the window that is open where there is none yet."""
-        hits = self.learner.monitor.last_hits(CODEBOOK)
-        return f"codes {stats.codes_used(hits)}/{len(hits)}, perplexity {stats.perplexity(hits):.1f} (last record)"
+        return ", ".join([f"{images_per_second:.0f} images/s", *shown, self.stage.status()])
 
     def _finite(self, values: dict[str, float]) -> dict[str, float]:
         """The values, where all are finite; else the end of the run."""
         bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if not self.learner.any_rank(bool(bad)):
+        if not self._any_rank(bool(bad)):
             return values
         path = self.run_folder.checkpoints / "failed.ckpt"
         self._write_state(path)
@@ -205,20 +137,14 @@ class Trainer:
         """Look at the validation split; whether it is better than ever before."""
         if self.logbook is None:
             return False
-        settings = self.config.train
-        values, grid = validate(
-            self.learner.model,
-            self.learner.reconstruction,
-            self.images["validation"],
-            settings.validate_images,
-            settings.batch_size,
-        )
-        self.logbook.write(self.done, values)
-        save_image(grid, self.run_folder.samples / f"reconstructions-{self.done:07d}.png")
-        if self.logbook.writer is not None:
-            self.logbook.writer.add_image("reconstructions: images above, reconstructions below", grid, self.done)
-        better = values["validation/nll"] < self.best
-        self.best = min(self.best, values["validation/nll"])
+        look = self.stage.look(self.done)
+        self.logbook.write(self.done, look.values)
+        for picture in look.pictures:
+            save_image(picture.pixels, self.run_folder.samples / f"{picture.name}-{self.done:07d}.png")
+            if self.logbook.writer is not None:
+                self.logbook.writer.add_image(picture.title, picture.pixels, self.done)
+        better = look.score < self.best
+        self.best = min(self.best, look.score)
         return better
 
     def _save(self, path: Path) -> None:
@@ -241,21 +167,20 @@ class Trainer:
     def _finish(self) -> None:
         """The last record, the evaluation over the test split, and ``DONE``."""
         self.learner.monitor.close()
-        figures, hits = evaluate_split(self.learner.model, self.images["test"], self.config, "test")
+        writer = None if self.logbook is None else self.logbook.writer
+        figures = self.stage.finish(self.run_folder, writer, self.done)
         if self.logbook is not None:
             self.run_folder.write_json(
                 self.run_folder.evaluation("test"), {"checkpoint": "last", "step": self.done, **figures}
             )
-            if self.logbook.writer is not None:
-                codes = self.learner.model.quantize.codebook.detach().cpu()
-                add_projector(self.logbook.writer, CODEBOOK, codes, hits, self.done)
+            if writer is not None:
                 numbers = {f"test/{name}": value for name, value in figures.items() if isinstance(value, int | float)}
-                add_hparams(self.logbook.writer, flatten(self.config.model_dump(mode="json")), numbers, self.done)
+                add_hparams(writer, flatten(self.config.model_dump(mode="json")), numbers, self.done)
             self.run_folder.write_json(self.run_folder.done, self._summary())
         self._close()
 
     def _summary(self) -> dict[str, float]:
-        epochs = self.done / self.batches.steps_per_epoch
+        epochs = self.done / self.stage.batches.steps_per_epoch
         return {
             "steps": self.done,
             "epochs": epochs,
@@ -269,14 +194,6 @@ class Trainer:
         self.learner.monitor.detach()
         if self.logbook is not None:
             self.logbook.close()
-
-
-def tell(splits: dict[str, Images]) -> None:
-    """Print what the data set is, how fast it was decoded, and which files were left out."""
-    sizes = ", ".join(f"{name} {len(images):,}" for name, images in splits.items())
-    print(f"data: {sizes} images; {splits['train'].decode}", flush=True)
-    if skipped := [name for images in splits.values() for name in images.skipped]:
-        print(f"data: {len(skipped)} unreadable files left out: {', '.join(skipped)}", flush=True)
 
 
 class Clock:

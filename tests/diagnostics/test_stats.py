@@ -82,3 +82,23 @@ def test_the_ceiling_is_what_uniform_draws_reach():
 def test_the_ceiling_of_a_65536_token_queue_at_16384_codes_is_98_percent():
     # LlamaGen reports 97.0 % usage over such a queue (FoundationVision/LlamaGen, issue 65).
     assert stats.expected_codes_used(16_384, 65_536) / 16_384 == pytest.approx(0.9817, abs=5e-5)
+
+
+def test_total_variation_is_the_largest_difference_that_a_set_of_codes_has():
+    a, b = np.array([5, 3, 0, 2]), np.array([1, 1, 1, 1])
+    sets = [[bool(n >> k & 1) for k in range(4)] for n in range(16)]
+    largest = max(a[chosen].sum() / 10 - b[chosen].sum() / 4 for chosen in sets)
+    assert stats.total_variation(a, b) == pytest.approx(largest)
+
+
+def test_total_variation_is_taken_along_the_last_axis_whatever_the_number_of_tokens(hits):
+    np.testing.assert_allclose(stats.total_variation(hits, 3 * hits), np.zeros(5), atol=1e-12)
+    pairs = list(zip(hits.tolist(), hits[::-1].tolist(), strict=True))
+    loop = [sum(abs(x / sum(a) - y / sum(b)) for x, y in zip(a, b, strict=True)) / 2 for a, b in pairs]
+    np.testing.assert_allclose(stats.total_variation(hits, hits[::-1]), loop, rtol=1e-12)
+    assert stats.total_variation([1, 1, 0, 0], [0, 0, 7, 1]) == 1
+
+
+def test_without_tokens_on_either_side_there_is_no_total_variation():
+    assert np.isnan(stats.total_variation([0, 0], [1, 2]))
+    np.testing.assert_array_equal(stats.total_variation([1, 2], [[0, 0], [1, 2]]), [np.nan, 0])

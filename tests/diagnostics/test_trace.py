@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,39 +11,86 @@ import pyarrow.parquet as pq
 import pytest
 
 from vqtool.diagnostics.errors import InputError
-from vqtool.diagnostics.record import COLUMNS, CodebookRecord
-from vqtool.diagnostics.trace import CodebookTrace, TraceWriter
+from vqtool.diagnostics.record import CodebookRecord, TokenRecord
+from vqtool.diagnostics.sinks import TraceSink
+from vqtool.diagnostics.trace import CodebookTrace, TokenTrace, TraceWriter
+
+KINDS = [(CodebookRecord, CodebookTrace, "grad_norm"), (TokenRecord, TokenTrace, "head_grad_norm")]
+both_kinds = pytest.mark.parametrize(("kind", "trace_kind", "absent"), KINDS, ids=["codebook", "tokens"])
 
 
-def record(step, K=12, seed=0):
+def record(step, kind=CodebookRecord, absent="grad_norm", K=12, seed=0):
     rng = np.random.default_rng((seed, step))
     values = {
         name: rng.integers(0, 9, K) if dtype is np.int64 else rng.random(K).astype(np.float32)
-        for name, dtype in COLUMNS.items()
+        for name, dtype in kind.columns.items()
     }
-    values["grad_norm"] = np.full(K, np.nan, np.float32)
-    return CodebookRecord("quantize", step, 10, **values)
+    values[absent] = np.full(K, np.nan, np.float32)
+    return kind("quantize", step, 10, **values)
 
 
-def write(folder, steps, **options):
+def write(folder, steps, kind=CodebookRecord, absent="grad_norm", **options):
     writer = TraceWriter(folder, **options)
     for step in steps:
-        writer.write(record(step))
+        writer.write(record(step, kind, absent))
     return writer
 
 
-def assert_holds(trace, steps):
+def assert_holds(trace, steps, kind=CodebookRecord, absent="grad_norm"):
     assert trace.steps.tolist() == list(steps)
-    for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(trace, name), [getattr(record(step), name) for step in steps])
+    for name in kind.columns:
+        expected = [getattr(record(step, kind, absent), name) for step in steps]
+        np.testing.assert_array_equal(getattr(trace, name), expected)
 
 
-def test_what_is_written_is_read_back_exactly(tmp_path):
-    write(tmp_path / "quantize", range(10, 60, 10)).flush()
-    trace = CodebookTrace.load(tmp_path / "quantize")
-    assert_holds(trace, range(10, 60, 10))
-    assert trace.codebook == "quantize"
-    assert trace.window.tolist() == [10] * 5
+@both_kinds
+def test_either_kind_is_read_back_exactly_over_several_parts(tmp_path, kind, trace_kind, absent):
+    write(tmp_path / "quantize", range(1, 8), kind, absent, rows_per_part=36).flush()
+    trace = trace_kind.load(tmp_path / "quantize")
+    assert_holds(trace, range(1, 8), kind, absent)
+    assert (trace.codebook, trace.window.tolist()) == ("quantize", [10] * 7)
+    assert list(trace.frame().columns) == ["step", "window", "code", *kind.columns]
+
+
+@both_kinds
+def test_pandas_reads_either_kind_as_it_is(tmp_path, kind, trace_kind, absent):
+    write(tmp_path / "q", range(1, 8), kind, absent, rows_per_part=36).flush()
+    frame = pd.read_parquet(tmp_path / "q")
+    pd.testing.assert_frame_equal(frame, trace_kind.load(tmp_path / "q").frame(), check_dtype=False)
+    assert {name: frame[name].dtype.type for name in kind.columns} == kind.columns
+    assert frame[absent].isna().all()
+    first = next(iter(kind.columns))
+    assert frame.loc[(frame.step == 5) & (frame.code == 3), first].item() == getattr(record(5, kind, absent), first)[3]
+
+
+@both_kinds
+def test_the_first_column_is_always_loaded(tmp_path, kind, trace_kind, absent):
+    write(tmp_path / "q", [1, 2], kind, absent).flush()
+    first, *others = kind.columns
+    trace = trace_kind.load(tmp_path / "q", columns=[])
+    np.testing.assert_array_equal(getattr(trace, first)[1], getattr(record(2, kind, absent), first))
+    assert all(getattr(trace, name) is None for name in others)
+
+
+def test_one_sink_takes_both_kinds_and_rewinds_both(tmp_path):
+    sink = TraceSink(tmp_path)
+    for step in range(1, 5):
+        for kind, _, absent in KINDS:
+            sink.write(replace(record(step, kind, absent), codebook=kind.__name__))
+    sink.flush()
+    TraceSink(tmp_path, resume_at=2)
+    for kind, trace_kind, absent in KINDS:
+        assert_holds(trace_kind.load(tmp_path / "trace" / kind.__name__), [1, 2], kind, absent)
+
+
+def test_a_trace_of_the_other_kind_is_told_in_one_line(tmp_path):
+    write(tmp_path / "a", [1]).flush()
+    write(tmp_path / "b", [1], *KINDS[1][::2]).flush()
+    with pytest.raises(InputError, match=r"a is no TokenTrace, .* hits, .*: CodebookTrace reads it$") as error:
+        TokenTrace.load(tmp_path / "a")
+    with pytest.raises(InputError, match=r"b is no CodebookTrace, .* targets, .*: TokenTrace reads it$"):
+        CodebookTrace.load(tmp_path / "b", columns=[])
+    assert "\n" not in str(error.value)
 
 
 def test_parts_come_when_they_are_full_and_read_as_one_trace(tmp_path):
@@ -58,14 +106,6 @@ def test_parts_come_when_they_are_full_and_read_as_one_trace(tmp_path):
 def test_a_part_comes_after_some_time_too_so_that_a_run_can_be_looked_at(tmp_path):
     write(tmp_path / "q", [1, 2], seconds_per_part=0)
     assert_holds(CodebookTrace.load(tmp_path / "q"), [1, 2])
-
-
-def test_pandas_reads_the_folder_as_it_is(tmp_path):
-    write(tmp_path / "q", range(1, 8), rows_per_part=36).flush()
-    frame = pd.read_parquet(tmp_path / "q")
-    assert list(frame.columns) == ["step", "window", "code", *COLUMNS]
-    pd.testing.assert_frame_equal(frame, CodebookTrace.load(tmp_path / "q").frame(), check_dtype=False)
-    assert frame.loc[(frame.step == 5) & (frame.code == 3), "hits"].item() == record(5).hits[3]
 
 
 def test_what_is_not_there_is_null_on_disk(tmp_path):

@@ -70,7 +70,7 @@ def test_the_band_ends_where_a_seed_stopped():
 
 def test_one_seed_has_no_band_and_says_so():
     several = [pd.Series({1: 1.0, 2: 2.0}), pd.Series({1: 2.0, 2: 3.0})]
-    figure = curves.usage_by_quantizer({"ema": several, "standard": several[:1]}, "codes used")
+    figure = curves.usage_by_name({"ema": several, "standard": several[:1]}, "codes used")
     axes = figure.axes[0]
     assert len(axes.collections) == 1
     legend = axes.get_legend()

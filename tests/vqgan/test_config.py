@@ -41,7 +41,7 @@ def test_a_config_comes_back_from_its_yaml_as_it_was(changes, tmp_path):
 
 
 def test_the_yaml_tells_every_setting():
-    assert sorted(flatten(yaml.safe_load(build_config({}).to_yaml()))) == sorted(keys())
+    assert sorted(flatten(yaml.safe_load(build_config({}).to_yaml()))) == sorted(keys(Config))
 
 
 def test_numbers_without_a_point_are_read_as_numbers():
@@ -127,7 +127,7 @@ def test_an_unknown_key_at_any_depth_is_named_with_the_nearest_right_one(tree, w
 def test_a_key_that_resembles_none_is_told_its_choices():
     message = refusal({"loss": {"xyzzy": 1}})
     assert "'loss.xyzzy' is unknown (choose from" in message
-    assert all(key in message for key in keys() if key.startswith("loss."))
+    assert all(key in message for key in keys(Config) if key.startswith("loss."))
 
 
 @pytest.mark.parametrize(
@@ -189,6 +189,44 @@ def test_k_means_is_refused_where_codes_are_not_chosen_by_their_distance():
     assert "kmeans" in refusal({"quantizer": {"spec": "gumbel+reset", "init": "kmeans"}})
     for name in set(QUANTIZERS) - {"gumbel"}:
         build_config({"quantizer": {"spec": name, "init": "kmeans"}})
+
+
+# ---- views
+
+
+@pytest.mark.parametrize("view", ["image", "edges", "lowres", "lowres:8", "segmentation:151", "depth"])
+def test_a_view_is_part_of_the_config(view):
+    config = build_config({"data": {"view": view}})
+    assert build_config(yaml.safe_load(config.to_yaml())).data.view == view
+
+
+def test_a_run_from_before_there_were_views_sees_the_images():
+    tree = yaml.safe_load(build_config({}).to_yaml())
+    del tree["data"]["view"]
+    assert build_config(tree).data.view == "image"
+
+
+def test_an_unknown_view_is_refused_with_the_nearest():
+    assert "view 'edge' is unknown; did you mean 'edges'?" in refusal({"data": {"view": "edge"}})
+
+
+@pytest.mark.parametrize(("factor", "nearest"), [(3, 2), (5, 4), (200, 64)])
+def test_a_low_resolution_that_does_not_divide_the_image_is_refused_with_the_nearest(factor, nearest):
+    message = refusal({"data": {"view": f"lowres:{factor}", "image_size": 64}})
+    assert f"{factor} does not divide data.image_size 64; the nearest that does is lowres:{nearest}" in message
+
+
+@pytest.mark.parametrize("loss", [{"perceptual": "vgg"}, {"disc_start": 0}])
+def test_labels_are_not_judged_as_images(loss):
+    message = refusal({"data": {"view": "segmentation:5"}, "loss": loss})
+    key, value = next(iter(loss.items()))
+    assert f"loss.{key} {value} judges images, and data.view segmentation:5 has none" in message
+    build_config({"data": {"view": "depth"}, "loss": loss})
+
+
+def test_labels_need_no_reconstruction_term_for_images():
+    assert build_config({"data": {"view": "segmentation:5"}, "loss": {"l1_weight": 0}}).loss.l1_weight == 0
+    assert "no reconstruction term" in refusal({"data": {"view": "depth"}, "loss": {"l1_weight": 0}})
 
 
 def test_nothing_changes_after_validation():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from vqtool.diagnostics.errors import InputError
 from vqtool.vqgan.data import DecodeReport, Images, normalize
 
 
@@ -71,6 +72,37 @@ def test_a_batch_does_not_share_memory_with_the_data_set(images):
     images.batch([0])[0].zero_()
     assert place(images.batch([0])[0][0]) == (0, 0, False)
     assert images.batch([0])[0].sum() > 0
+
+
+def test_mirrored_crops_are_the_fixed_ones_left_to_right(images):
+    crops, labels = images.batch([2, 0, 1])
+    mirrored, same_labels = images.mirrored_batch([2, 0, 1])
+    assert torch.equal(mirrored, crops.flip(-1))
+    assert not torch.equal(mirrored, crops)
+    assert torch.equal(same_labels, labels)
+
+
+def test_coordinates_are_the_raster_positions_in_the_whole_picture(images):
+    expected = []
+    for height, width, top, left in [(30, 9, 11, 0), (12, 20, 2, 6)]:
+        raster = np.arange(height * width).reshape(height, width) / (height * width)
+        expected.append(raster[None, top : top + 8, left : left + 8])
+    positions = images.coordinates([2, 1])
+    assert positions.shape == (2, 1, 8, 8)
+    assert positions.dtype == torch.float32
+    np.testing.assert_allclose(positions.numpy(), np.stack(expected), rtol=1e-6)
+
+
+def test_coordinates_of_a_whole_picture_start_at_zero_and_stay_below_one(images):
+    positions = images.coordinates([0])
+    assert positions.min() == 0
+    assert positions.max() == 63 / 64
+
+
+def test_pictures_without_maps_have_no_view_of_maps(images):
+    with pytest.raises(InputError, match="no maps"):
+        images.view_source("map")
+    assert torch.equal(images.view_source("image").batch([1])[0], images.batch([1])[0])
 
 
 def test_normalize_maps_bytes_to_minus_one_to_one():

@@ -11,8 +11,10 @@ from torch_fidelity import feature_extractor_inceptionv3 as inception
 from torchvision import models
 
 from vqtool.diagnostics.errors import InputError
-from vqtool.vqgan.metrics import ImageMetrics
+from vqtool.vqgan.metrics import ImageMetrics, LabelMetrics, SampleDistance, metrics_for
+from vqtool.vqgan.objective import LabelReconstruction
 from vqtool.vqgan.perceptual import perceptual_loss
+from vqtool.vqgan.settings import build_config
 
 KEYS = ["l1", "l2", "psnr", "ssim", "lpips", "rfid"]
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
@@ -154,11 +156,74 @@ def test_every_rank_of_a_process_group_gives_the_figures_of_the_whole_split(tmp_
         assert json.loads(rank.communicate(timeout=120)[0]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_wrong_input_is_refused():
+@pytest.mark.parametrize("metrics", [ImageMetrics, lambda device: LabelMetrics(device, 3)])
+def test_wrong_input_is_refused(metrics):
     with pytest.raises(InputError, match="the split is empty"):
-        ImageMetrics("cpu").compute()
+        metrics("cpu").compute()
     with pytest.raises(InputError, match=r"images \(2, 3, 32, 32\) and reconstructions \(1, 3, 32, 32\) differ"):
-        ImageMetrics("cpu").update(torch.zeros(2, 3, 32, 32), torch.zeros(1, 3, 32, 32))
+        metrics("cpu").update(torch.zeros(2, 3, 32, 32), torch.zeros(1, 3, 32, 32))
+
+
+def test_the_view_decides_which_metrics_a_run_has():
+    assert isinstance(metrics_for(build_config({}), "cpu"), ImageMetrics)
+    labels = metrics_for(build_config({"data": {"view": "segmentation:5"}}), "cpu")
+    assert isinstance(labels, LabelMetrics)
+    assert list(measure(labels, *labelled(2, 5), batches=[2])) == ["pixel_accuracy", "mean_iou", "bce"]
+
+
+def test_the_backbone_of_the_loss_is_that_of_the_metric(hub):
+    for perceptual, file in (("squeeze", "squeezenet1_1"), ("none", "vgg16")):
+        metrics = metrics_for(build_config({"loss": {"perceptual": perceptual}}), "cpu")
+        assert file in metrics.missing["lpips"]
+
+
+# ---- labels
+
+
+def labelled(count, labels, side=16):
+    """One-hot maps, and logits that are often right, each map with a noise of its own."""
+    ids = torch.randint(0, labels, (count, side, side))
+    maps = torch.nn.functional.one_hot(ids, labels).permute(0, 3, 1, 2).float()
+    return maps, 3 * maps + torch.linspace(0.5, 2, count)[:, None, None, None] * torch.randn_like(maps)
+
+
+def test_label_metrics_equal_a_count_over_all_pixels():
+    maps, logits = labelled(5, 6)
+    values = measure(LabelMetrics("cpu", 6), maps, logits, batches=[5])
+    real, fake = maps.argmax(1).flatten().tolist(), logits.argmax(1).flatten().tolist()
+    pixels = list(zip(real, fake, strict=True))
+    overlaps = []
+    for label in range(6):
+        both = sum(r == label and f == label for r, f in pixels)
+        overlaps.append(both / sum(r == label or f == label for r, f in pixels))
+    assert values["pixel_accuracy"] == pytest.approx(sum(r == f for r, f in pixels) / len(pixels))
+    assert values["mean_iou"] == pytest.approx(sum(overlaps) / 6)
+    assert values["bce"] == pytest.approx(LabelReconstruction()(maps, logits)[0].item(), rel=1e-5)
+
+
+def test_label_metrics_do_not_depend_on_how_the_split_is_cut():
+    maps, logits = labelled(5, 6)
+    whole, parts = (measure(LabelMetrics("cpu", 6), maps, logits, batches=cut) for cut in ([5], [2, 2, 1]))
+    assert parts == pytest.approx(whole, rel=1e-5)
+
+
+def test_labels_that_do_not_occur_do_not_count_and_made_up_ones_count_nothing():
+    maps = torch.zeros(1, 9, 4, 4)
+    maps[:, 2, :2] = maps[:, 5, 2:] = 1
+    assert measure(LabelMetrics("cpu", 9), maps, maps, batches=[1])["mean_iou"] == 1
+    logits = maps.clone()
+    logits[:, 7, 0] = 2  # a quarter of the pixels, half of those of label 2
+    values = measure(LabelMetrics("cpu", 9), maps, logits, batches=[1])
+    assert values["mean_iou"] == pytest.approx((0.5 + 1 + 0) / 3)
+    assert values["pixel_accuracy"] == 0.75
+
+
+def test_logits_that_are_no_numbers_are_told():
+    maps, logits = labelled(2, 3)
+    logits[0, 0, 0, 0] = float("nan")
+    metrics = LabelMetrics("cpu", 3)
+    assert measure(metrics, maps, logits, batches=[2])["bce"] is None
+    assert metrics.missing == {"bce": "bce is nan over these images"}
 
 
 # ---- rFID
@@ -203,6 +268,22 @@ def test_rfid_of_one_image_is_none_with_its_reason(random_inception):
     metrics = ImageMetrics("cpu")
     assert measure(metrics, *pairs(1), batches=[1])["rfid"] is None
     assert "More than one sample" in metrics.missing["rfid"]
+
+
+@pytest.mark.slow
+def test_the_distance_of_samples_without_samples_is_none_with_its_reason(random_inception):
+    distance = SampleDistance("cpu")
+    distance.update_real(pairs(2)[0])
+    assert distance.compute() == {"fid": None}
+    assert "More than one sample" in distance.missing["fid"]
+
+
+def test_the_distance_of_samples_without_weights_is_none_with_the_file_that_is_missing(hub):
+    distance = SampleDistance("cpu")
+    distance.update_real(pairs(2)[0])
+    distance.update_samples(pairs(2)[1])
+    assert distance.compute() == {"fid": None}
+    assert str(hub / INCEPTION) in distance.missing["fid"]
 
 
 def test_an_inception_file_of_another_layout_is_refused_in_one_line(tmp_path):

@@ -143,6 +143,15 @@ def test_the_default_has_the_parameters_of_taming_f16(spec, parameters):
 # ---- images to codes and back
 
 
+@pytest.mark.parametrize(("view", "channels"), [("image", 3), ("edges", 3), ("segmentation:7", 7), ("depth", 3)])
+def test_a_model_takes_and_gives_the_channels_of_its_view(view, channels):
+    torch.manual_seed(0)
+    model = build_model(build_config(SMALL | {"data": {"image_size": 16, "view": view}})).eval()
+    images = torch.rand(2, channels, 16, 16)
+    assert model(images)[0].shape == images.shape
+    assert model.encode(images).indices.shape == (2, 8, 8)
+
+
 @pytest.mark.parametrize("spec", QUANTIZERS)
 def test_images_become_codes_and_codes_images(spec):
     torch.manual_seed(0)

@@ -4,7 +4,8 @@ import torch
 from vqtool.vqgan.config import LossSettings
 from vqtool.vqgan.discriminator import NLayerDiscriminator
 from vqtool.vqgan.losses import DISCRIMINATOR_LOSSES, adaptive_weight
-from vqtool.vqgan.objective import Adversary, Reconstruction
+from vqtool.vqgan.objective import Adversary, LabelReconstruction, Reconstruction, reconstruction_loss
+from vqtool.vqgan.settings import build_config
 
 
 @pytest.fixture
@@ -61,6 +62,40 @@ def test_the_reconstruction_loss_reaches_the_reconstructions(images):
     reconstructions = torch.zeros_like(images).requires_grad_()
     Reconstruction(LossSettings())(images, reconstructions)[0].backward()
     torch.testing.assert_close(reconstructions.grad, -images.sign() / images.numel())
+
+
+@pytest.fixture
+def labelled():
+    """One-hot maps of 5 labels and logits for them."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 5, (2, 8, 8), generator=generator)
+    return torch.nn.functional.one_hot(ids, 5).permute(0, 3, 1, 2).float(), torch.randn(2, 5, 8, 8, generator=generator)
+
+
+def test_the_loss_of_labels_is_the_mean_cross_entropy_of_every_element(labelled):
+    maps, logits = labelled
+    nll, parts = LabelReconstruction()(maps, logits)
+    p = torch.sigmoid(logits.double())
+    expected = -torch.where(maps == 1, p.log(), (1 - p).log()).mean()
+    assert nll.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert {name: part.item() for name, part in parts.items()} == {"bce": nll.item()}
+
+
+def test_the_loss_of_labels_is_taken_in_full_precision(labelled):
+    maps, logits = labelled
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        nll, _ = LabelReconstruction()(maps, logits.bfloat16())
+    assert nll.dtype == torch.float32
+    assert nll.item() == pytest.approx(LabelReconstruction()(maps, logits)[0].item(), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("view", "loss"), [("image", Reconstruction), ("depth", Reconstruction), ("segmentation:5", LabelReconstruction)]
+)
+def test_the_view_decides_which_loss_reconstructions_have(view, loss):
+    chosen = reconstruction_loss(build_config({"data": {"view": view}, "loss": {"l1_weight": 3}}))
+    assert type(chosen) is loss
+    assert getattr(chosen, "settings", LossSettings(l1_weight=3)) == LossSettings(l1_weight=3)
 
 
 # ---- the generator's side

@@ -7,6 +7,7 @@ from scipy.stats import chisquare
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqtool.diagnostics.errors import InputError
+from vqtool.vqgan.transformer.gpt import GPT, Size
 from vqtool.vqgan.transformer.sampling import (
     Guidance,
     complete,
@@ -16,7 +17,6 @@ from vqtool.vqgan.transformer.sampling import (
     top_k_filter,
     top_p_filter,
 )
-from vqtool.vqgan.transformer.gpt import GPT, Size
 
 VOCABULARY = 23
 LOGITS = [1.0, -0.5, 2.0, 0.0, 0.7, -2.0, 1.5, 0.3]
@@ -70,19 +70,35 @@ def slow_nucleus(row, p):
     raise AssertionError("the whole vocabulary has mass 1")
 
 
-def slow_greedy(gpt, prefix, given, total, guidance=None, allowed=None):
-    """Without a cache: everything is read again for every code."""
+def greedily(logits):
+    return logits.argmax(-1)
+
+
+def slow_complete(gpt, prefix, given, total, guidance=None, allowed=None, choose=greedily):
+    """Without a cache: everything is read again for every code, and the logits of what is not allowed are masked."""
     codes = given
-    for step in range(total - given.shape[1]):
+    for _ in range(total - given.shape[1]):
         logits = gpt(torch.cat((prefix, codes), 1))[:, -1]
         if guidance is not None:
             blank = gpt(torch.cat((guidance.prefix, codes), 1))[:, -1]
             logits = blank + guidance.scale * (logits - blank)
         if allowed is not None:
-            for token in set(range(VOCABULARY)) - set(allowed[step]):
+            for token in set(range(VOCABULARY)) - set(allowed.tolist()):
                 logits[:, token] = -math.inf
-        codes = torch.cat((codes, logits.argmax(-1, keepdim=True)), 1)
+        codes = torch.cat((codes, choose(logits)[:, None]), 1)
     return codes
+
+
+def slow_draw(allowed, generator):
+    """The same clocks as a draw from the allowed tokens alone; those of the others never ring."""
+
+    def choose(logits):
+        clocks = torch.full_like(logits, math.inf)
+        for column, row in enumerate(torch.empty(len(logits), len(allowed)).exponential_(generator=generator).T):
+            clocks[:, allowed[column]] = row
+        return (logits.softmax(-1) / clocks).argmax(-1)
+
+    return choose
 
 
 # ---- filters
@@ -189,7 +205,7 @@ def test_greedy_codes_are_the_same_without_a_cache(n_unmasked):
     gpt, prefix = make_gpt(n_unmasked=n_unmasked), tokens(5, 4)
     codes = sample(gpt, prefix, 30, greedy=True)
     assert codes.dtype == torch.int64
-    assert torch.equal(codes, slow_greedy(gpt, prefix, prefix[:, :0], 30))
+    assert torch.equal(codes, slow_complete(gpt, prefix, prefix[:, :0], 30))
     assert len(codes.unique()) > 5
 
 
@@ -207,7 +223,7 @@ def test_a_completion_keeps_what_is_given_and_continues_it(given):
     completed = complete(gpt, prefix, codes, 12, greedy=True)
     assert completed.shape == (3, 12)
     assert torch.equal(completed[:, :given], codes)
-    assert torch.equal(completed, slow_greedy(gpt, prefix, codes, 12))
+    assert torch.equal(completed, slow_complete(gpt, prefix, codes, 12))
 
 
 def test_a_completion_of_nothing_is_a_sample():
@@ -247,7 +263,7 @@ def test_guidance_moves_the_logits_away_from_the_unconditional_ones(scale):
     gpt, prefix, given = make_gpt(), tokens(4, 3), tokens(4, 2, seed=2)
     guidance = Guidance(tokens(4, 3, seed=3), scale)
     guided = complete(gpt, prefix, given, 14, guidance=guidance, greedy=True)
-    assert torch.equal(guided, slow_greedy(gpt, prefix, given, 14, guidance))
+    assert torch.equal(guided, slow_complete(gpt, prefix, given, 14, guidance))
     assert not torch.equal(guided, complete(gpt, prefix, given, 14, greedy=True))
 
 
@@ -261,20 +277,53 @@ def test_guidance_of_one_is_the_condition_and_of_zero_is_none():
 # ---- allowed tokens
 
 
+SCATTERED = torch.tensor([0, 3, 4, 9, 17, 22])
+
+
 def test_only_allowed_tokens_are_sampled():
     gpt, prefix = make_gpt(), tokens(50, 2)
-    codes = sample(gpt, prefix, 12, allowed=range(5, 9), temperature=100.0, top_k=3, generator=seeded())
-    assert codes.unique().tolist() == [5, 6, 7, 8]
+    codes = sample(gpt, prefix, 12, allowed=SCATTERED, temperature=100.0, top_k=5, generator=seeded())
+    assert torch.equal(codes.unique(), SCATTERED)
     free = sample(gpt, prefix, 12, temperature=100.0, generator=seeded())
     assert len(free.unique()) == VOCABULARY
 
 
-def test_each_step_can_have_its_own_range():
-    gpt, prefix = make_gpt(), tokens(6, 2)
-    allowed = [range(0, 4), range(4, 10), range(10, 11), range(VOCABULARY)] * 3
-    codes = sample(gpt, prefix, 12, allowed=allowed, greedy=True)
-    assert torch.equal(codes, slow_greedy(gpt, prefix, prefix[:, :0], 12, allowed=allowed))
-    assert not torch.equal(codes, sample(gpt, prefix, 12, greedy=True))
+@pytest.mark.parametrize("allowed", [SCATTERED, torch.arange(5, 9), torch.tensor([7]), torch.arange(VOCABULARY)])
+@pytest.mark.parametrize("n_unmasked", [0, 4])
+@pytest.mark.parametrize("guided", [False, True])
+def test_allowed_tokens_are_those_of_masked_logits(allowed, n_unmasked, guided):
+    gpt, prefix, given = make_gpt(n_unmasked=n_unmasked), tokens(4, 3), tokens(4, 5, seed=2)
+    guidance = Guidance(tokens(4, 3, seed=3), 2.0) if guided else None
+    settings = {"guidance": guidance, "allowed": allowed}
+    greedy = complete(gpt, prefix, given, 24, greedy=True, **settings)
+    assert torch.equal(greedy, slow_complete(gpt, prefix, given, 24, **settings))
+    drawn = complete(gpt, prefix, given, 24, generator=seeded(), **settings)
+    assert torch.equal(drawn, slow_complete(gpt, prefix, given, 24, choose=slow_draw(allowed, seeded()), **settings))
+    assert len(allowed) == 1 or not torch.equal(drawn, greedy)
+
+
+def test_filters_count_allowed_tokens_only():
+    """The four likeliest of all are not allowed: the two likeliest of the rest, and of its probability, remain."""
+    logits = [9.0, 8.0, 7.0, 6.0, 2.0, 1.0, 0.0, -9.0]
+    prefix, allowed = torch.zeros(2000, 1, dtype=torch.int64), torch.tensor([4, 5, 6, 7])
+    for drawing in ({"top_k": 2}, {"top_p": 0.8}):
+        codes = sample(constant_gpt(logits), prefix, 1, allowed=allowed, generator=seeded(), **drawing)
+        counts = codes.flatten().bincount(minlength=8)[4:6]
+        assert counts.sum() == 2000
+        assert chisquare(counts, torch.tensor([2.0, 1.0]).double().softmax(0) * 2000).pvalue > 1e-3
+
+
+def test_the_whole_vocabulary_is_the_default():
+    gpt, prefix = make_gpt(), tokens(3, 2)
+    everything = sample(gpt, prefix, 12, allowed=torch.arange(VOCABULARY), generator=seeded())
+    assert torch.equal(sample(gpt, prefix, 12, generator=seeded()), everything)
+
+
+def test_codes_that_are_not_allowed_can_be_given():
+    gpt, prefix, given = make_gpt(), tokens(2, 2), torch.full((2, 3), 11)
+    codes = complete(gpt, prefix, given, 9, allowed=SCATTERED, generator=seeded())
+    assert torch.equal(codes[:, :3], given)
+    assert torch.isin(codes[:, 3:], SCATTERED).all()
 
 
 # ---- the device is never waited for
@@ -304,7 +353,7 @@ def waits_of(function):
 @pytest.mark.parametrize("sliding", [False, True])
 def test_no_further_code_waits_for_the_device(sliding):
     gpt, prefix = make_gpt(), tokens(2, 2)
-    drawing = {"top_k": 9, "top_p": 0.9, "guidance": Guidance(tokens(2, 2, seed=2), 2.0), "allowed": range(20)}
+    drawing = {"top_k": 9, "top_p": 0.9, "guidance": Guidance(tokens(2, 2, seed=2), 2.0), "allowed": torch.arange(20)}
 
     def run(rows):
         if sliding:
@@ -433,10 +482,12 @@ def test_a_grid_keeps_the_codes_that_are_given():
     assert torch.equal(codes, slow_grid(gpt, prefix, 5, 7, given=given.T))
 
 
-def test_a_window_at_each_code_has_its_own_allowed_range():
-    allowed = [range(position % 20, position % 20 + 3) for position in range(30)]
-    codes = sliding_window_sample(make_gpt(), tokens(2, 3), 5, 6, window=(4, 4), allowed=allowed, generator=seeded())
-    assert all(code in span for row in codes.flatten(1).tolist() for code, span in zip(row, allowed, strict=True))
+def test_a_grid_has_allowed_codes_only():
+    gpt, prefix, given = make_gpt(), tokens(2, 3), torch.full((2, 4), 11)
+    settings = {"window": (4, 4), "given": given, "allowed": SCATTERED, "temperature": 5.0, "generator": seeded()}
+    codes = sliding_window_sample(gpt, prefix, 5, 6, **settings).flatten(1)
+    assert torch.equal(codes[:, :4], given)
+    assert torch.equal(codes[:, 4:].unique(), SCATTERED)
 
 
 # ---- wrong input
@@ -456,11 +507,33 @@ def test_a_window_at_each_code_has_its_own_allowed_range():
             {"guidance": Guidance(torch.zeros(3, 1, dtype=torch.int64), 2.0)},
             "the unconditional prefix (3, 1) is not of the shape of the prefix (3, 2)",
         ),
-        ({"allowed": range(24)}, "allowed range(0, 24) is no range of tokens: it lies within range(0, 23), step 1"),
-        ({"allowed": range(4, 4)}, "allowed range(4, 4) is no range of tokens: it lies within range(0, 23), step 1"),
         (
-            {"allowed": [range(4)]},
-            "allowed has 1 ranges for 5 codes to sample: give one each, or one for all",
+            {"allowed": torch.tensor([3, 23])},
+            "allowed has tokens from 3 to 23: they increase strictly within 0 to 22",
+        ),
+        (
+            {"allowed": torch.tensor([-1, 3])},
+            "allowed has tokens from -1 to 3: they increase strictly within 0 to 22",
+        ),
+        (
+            {"allowed": torch.tensor([3, 3, 7])},
+            "allowed has tokens from 3 to 7: they increase strictly within 0 to 22",
+        ),
+        (
+            {"allowed": torch.tensor([3, 9, 7])},
+            "allowed has tokens from 3 to 9: they increase strictly within 0 to 22",
+        ),
+        (
+            {"allowed": torch.tensor([], dtype=torch.int64)},
+            "allowed is (0,) torch.int64: a list of tokens is (A > 0,) torch.int64",
+        ),
+        (
+            {"allowed": torch.ones(23, dtype=torch.bool)},
+            "allowed is (23,) torch.bool: a list of tokens is (A > 0,) torch.int64",
+        ),
+        (
+            {"allowed": torch.zeros(2, 1, dtype=torch.int64)},
+            "allowed is (2, 1) torch.int64: a list of tokens is (A > 0,) torch.int64",
         ),
     ],
     ids=str,

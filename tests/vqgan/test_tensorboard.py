@@ -16,7 +16,7 @@ from vqtool.diagnostics import stats
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.diagnostics.tensorboard import SIDE, Heatmap
 from vqtool.diagnostics.trace import CodebookTrace
-from vqtool.vqgan.trainer import train
+from vqtool.vqgan.launch import train
 
 
 @pytest.fixture(scope="module")

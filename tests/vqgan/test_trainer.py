@@ -15,7 +15,7 @@ import torch
 from vqtool.diagnostics.errors import RunFailedError
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.vqgan.learner import Learner
-from vqtool.vqgan.trainer import train
+from vqtool.vqgan.launch import train
 
 GAN = {"disc_start": 4, "disc_channels": 8, "disc_layers": 1}
 

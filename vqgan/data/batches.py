@@ -1,15 +1,25 @@
 """Which images a training step sees."""
 
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ...diagnostics.errors import InputError
-from .images import Images
 
 _EPOCH, _STEP = 0, 1  # two independent streams of random numbers below one seed
+
+
+class Drawn(Protocol):
+    """A split that batches are drawn from: ``Images``, or the codes of a second stage."""
+
+    def __len__(self) -> int: ...
+
+    def drawn_batch(self, indices: NDArray[np.int64], draws: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+        """The rows that (B, 3) random numbers in [0, 1) make of the chosen ones, see `Images.drawn_batch`."""
+        ...
 
 
 class Batches:
@@ -28,7 +38,7 @@ class Batches:
 
     def __init__(
         self,
-        images: Images,
+        images: Drawn,
         batch_size: int,
         seed: int,
         world_size: int = 1,
@@ -63,7 +73,7 @@ class Batches:
         self._accumulate, self._first, self._part = accumulate, rank * accumulate, batch_size // parts
 
     def __call__(self, step: int, micro: int = 0) -> tuple[Tensor, Tensor]:
-        """The images (b, 3, S, S) uint8 and labels (b,) int64 of a micro step, b = batch_size / (ranks x micro steps).
+        """What a micro step sees, b = batch_size / (ranks x micro steps): of images (b, 3, S, S) uint8 and labels (b,).
 
         Args:
             step: The optimizer step, from 0.

@@ -4,12 +4,14 @@ from pathlib import Path
 from ...diagnostics.errors import InputError, unknown
 from .folder import folder
 from .images import Images
+from .pairs import pairs
 from .photos import photos
 from .public import PUBLIC, public
 from .source import Source
 from .store import cache_folder, decoded
 
-KINDS = ("photos", "folder", *PUBLIC)
+OWN = {"folder": folder, "pairs": pairs}
+KINDS = ("photos", *OWN, *PUBLIC)
 
 
 def open_data(
@@ -24,7 +26,8 @@ def open_data(
     """Open a data set: decoded on first use, memory-mapped from the cache afterwards.
 
     Args:
-        spec: `photos` (embedded), `folder:PATH`, `cifar10:PATH`, `mnist:PATH` or `fashion-mnist:PATH`.
+        spec: `photos` (embedded), `folder:PATH`, `pairs:PATH` (with maps), `cifar10:PATH`, `mnist:PATH` or
+            `fashion-mnist:PATH`.
         image_size: Side of the square crops, in pixels.
         cache: Folder of the cache; by default `store.cache_folder()`, which `VQTOOL_CACHE` decides. An entry is found
             by the content of the images, so that a changed file is noticed and a moved folder is not decoded again.
@@ -58,4 +61,6 @@ def _look_at(spec: str, image_size: int, download: bool) -> Source:
     if not path:
         raise InputError(f"data set {spec!r} needs a path: {kind}:PATH")
     root = Path(path).expanduser()
-    return folder(root, image_size) if kind == "folder" else public(kind, root, image_size, download)
+    if kind in OWN:
+        return OWN[kind](root, image_size)
+    return public(kind, root, image_size, download)

@@ -58,7 +58,7 @@ def photos(image_size: int) -> Source:
     if not classes:
         raise InputError(f"image size {image_size} is too large for the photos: they allow at most {largest} pixels")
     key = fingerprint("photos", image_size, classes, entries)
-    return Source(key, tuple(classes), pictures, partial(tiles, image_size))
+    return Source("photos", key, tuple(classes), pictures, partial(tiles, image_size))
 
 
 def region(split: str, height: int, width: int) -> tuple[slice, slice]:

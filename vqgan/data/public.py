@@ -37,7 +37,7 @@ def public(name: str, root: Path, image_size: int, download: bool) -> Source:
         b"".join(np.asarray(part).tobytes() for part in (learn.data, learn.targets, test.data, test.targets))
     )
     key = fingerprint(name, image_size, learn.classes, [("all", len(learn.data), content)])
-    return Source(key, tuple(learn.classes), pictures, centre(image_size))
+    return Source(name, key, tuple(learn.classes), pictures, centre(image_size))
 
 
 def _official(name: str, root: Path, train: bool, download: bool) -> Any:

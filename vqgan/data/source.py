@@ -3,13 +3,17 @@
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...diagnostics.errors import InputError
+
 SPLITS = ("train", "validation", "test")
 
+#: What the fourth plane of a picture may hold: the id of a label at each pixel, or how far away it is.
+MapKind: TypeAlias = Literal["segmentation", "depth"]
 Pixels: TypeAlias = NDArray[np.uint8]
 Corner: TypeAlias = tuple[int, int]
 
@@ -21,7 +25,8 @@ class Picture(NamedTuple):
         split: One of `SPLITS`.
         label: Position of its class in `Source.classes`.
         name: What an error message calls it.
-        load: Decodes it, (3, height, width) uint8, both sides at least the image size.
+        load: Decodes it, (3, height, width) uint8, both sides at least the image size; (4, height, width) in a source
+            with maps. It raises `InputError` where it knows what to say, and anything else on a file that is broken.
     """
 
     split: str
@@ -35,17 +40,28 @@ class Source:
     """A data set that was looked at and not yet decoded.
 
     Attributes:
+        kind: What an error message calls the data set.
         key: Fingerprint of everything that decides about the decoded pixels; it names the cache.
         classes: Names of the classes.
         pictures: All pictures of all splits, in a fixed order.
         corners: From the split, height and width of a decoded picture to the top left corners of its fixed crops;
             the picture counts as that many images of an epoch.
+        maps: What the fourth plane of its pictures holds; None where they have three.
     """
 
+    kind: str
     key: str
     classes: tuple[str, ...]
     pictures: list[Picture]
     corners: Callable[[str, int, int], list[Corner]]
+    maps: MapKind | None = None
+
+
+def unreadable(name: str) -> InputError:
+    """The error for a file that no decoder understands."""
+    return InputError(
+        f"{name!r} cannot be read as an image: mend or remove it, or leave such files out (--skip-unreadable)"
+    )
 
 
 def centre(image_size: int) -> Callable[[str, int, int], list[Corner]]:

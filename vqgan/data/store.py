@@ -1,7 +1,8 @@
 """The cache on disk: every picture decoded once, into one flat file that is memory-mapped afterwards.
 
-A cache entry is a folder: `pixels.bin` (uint8, the pictures one after the other, each (3, height, width)), `crops.npy`
-((N, 7) int64, see `CROP_FIELDS`) and `report.json`. It is written beside its place and renamed into it.
+A cache entry is a folder: `pixels.bin` (uint8, the pictures one after the other, each (3, height, width), or with its
+map (4, height, width)), `crops.npy` ((N, 7) int64, see `CROP_FIELDS`) and `report.json`. It is written beside its place
+and renamed into it.
 """
 
 import json
@@ -17,8 +18,8 @@ from uuid import uuid4
 import numpy as np
 
 from ...diagnostics.errors import InputError
-from .images import DecodeReport, Images
-from .source import SPLITS, Picture, Pixels, Source
+from .images import DecodeReport, Images, Maps
+from .source import SPLITS, Picture, Pixels, Source, unreadable
 from .threads import in_threads
 
 CROP_FIELDS = ("split", "offset", "height", "width", "top", "left", "label")
@@ -62,21 +63,16 @@ def _open(source: Source, image_size: int, entry: Path, cached: bool, skip_unrea
     report = json.loads((entry / "report.json").read_text())
     skipped = [source.pictures[position] for position in report["skipped"]]
     if skipped and not skip_unreadable:
-        raise unreadable(skipped[0].name)
+        raise _trouble(skipped[0])
+    maps = Maps(source.maps, report["highest"]) if source.maps else None
     decode = DecodeReport(report["images"], report["seconds"], cached)
     splits = {}
     for number, split in enumerate(SPLITS):
         left_out = [picture.name for picture in skipped if picture.split == split]
         rows = crops[crops[:, 0] == number, 1:]
-        splits[split] = Images(pixels, rows, image_size, source.classes, left_out, decode)
+        key = f"{source.key}-{split}"
+        splits[split] = Images(pixels, rows, image_size, source.classes, left_out, decode, source.kind, key, maps)
     return splits
-
-
-def unreadable(name: str) -> InputError:
-    """The error for a file that no decoder understands."""
-    return InputError(
-        f"{name!r} cannot be read as an image: mend or remove it, or leave such files out (--skip-unreadable)"
-    )
 
 
 def _write(source: Source, entry: Path, skip_unreadable: bool, progress: Progress) -> None:
@@ -105,14 +101,16 @@ def _decode(source: Source, folder: Path, skip_unreadable: bool, progress: Progr
     started = time.perf_counter()
     crops: list[tuple[int, ...]] = []
     skipped: list[int] = []
+    highest = 0
     with (folder / "pixels.bin").open("wb") as file:
         for position, (picture, pixels) in enumerate(in_threads(_load, progress(source.pictures))):
             if pixels is None and not skip_unreadable:
-                raise unreadable(picture.name)
+                raise _trouble(picture)
             if pixels is None:
                 skipped.append(position)
             else:
                 crops += _append(file, source, picture, pixels)
+                highest = max(highest, int(pixels[3:].max(initial=0)))
         os.fsync(file.fileno())
     _check_filled(crops)
     np.save(folder / "crops.npy", np.array(crops, np.int64))
@@ -120,6 +118,7 @@ def _decode(source: Source, folder: Path, skip_unreadable: bool, progress: Progr
         "images": len(source.pictures) - len(skipped),
         "seconds": time.perf_counter() - started,
         "skipped": skipped,
+        "highest": highest,
     }
     (folder / "report.json").write_text(json.dumps(report))
 
@@ -144,3 +143,14 @@ def _load(picture: Picture) -> tuple[Picture, Pixels | None]:
         return picture, picture.load()
     except Exception:  # a broken file makes a decoder raise nearly anything
         return picture, None
+
+
+def _trouble(picture: Picture) -> InputError:
+    """Why a picture could not be loaded, from a second try, in the words of its source where that has any."""
+    try:
+        picture.load()
+    except InputError as error:
+        return error
+    except Exception:
+        pass
+    return unreadable(picture.name)

@@ -251,8 +251,10 @@ def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits[:, -targets.shape[1] :].flatten(0, 1), targets.flatten())
 
 
-def adamw(gpt: GPT, lr: float, *, weight_decay: float = 0.01) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with betas 0.9 and 0.95, as taming-transformers trains.
+def adamw(
+    gpt: GPT, lr: float, *, betas: tuple[float, float] = (0.9, 0.95), weight_decay: float = 0.01
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), by default as taming-transformers trains.
 
     Only the weights of linear layers decay: no bias, no normalization, no embedding, no position.
     """
@@ -261,7 +263,7 @@ def adamw(gpt: GPT, lr: float, *, weight_decay: float = 0.01) -> torch.optim.Ada
         {"params": [p for p in gpt.parameters() if p in decayed], "weight_decay": weight_decay},
         {"params": [p for p in gpt.parameters() if p not in decayed], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95))
+    return torch.optim.AdamW(groups, lr=lr, betas=betas)
 
 
 def load_taming_weights(gpt: GPT, weights: Mapping[str, Tensor], source: Path) -> None:

@@ -72,9 +72,18 @@ def code_order(name: str, height: int, width: int) -> Tensor:
     Raises:
         InputError: There is no such order, or the grid is empty.
     """
+    check_order(name)
+    return ORDERS[name](height, width)
+
+
+def check_order(name: str) -> None:
+    """Refuse a name that is none of ``ORDERS``.
+
+    Raises:
+        InputError: There is no such order.
+    """
     if name not in ORDERS:
         raise unknown("code order", name, ORDERS)
-    return ORDERS[name](height, width)
 
 
 def inverse(order: Tensor) -> Tensor:

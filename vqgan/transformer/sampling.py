@@ -3,7 +3,7 @@
 Nothing here waits for the device after the first token: codes are chosen, written and fed back where they are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, TypedDict, Unpack
 
@@ -12,9 +12,6 @@ from torch import Tensor
 
 from ...diagnostics.errors import InputError
 from .gpt import GPT, Cache
-
-#: The tokens that may be sampled: one range for all positions, or one for each; None: the whole vocabulary.
-Allowed = range | Sequence[range] | None
 
 
 class Guidance(NamedTuple):
@@ -110,7 +107,7 @@ def sample(
     steps: int,
     *,
     guidance: Guidance | None = None,
-    allowed: Allowed = None,
+    allowed: Tensor | None = None,
     **drawing: Unpack[Drawing],
 ) -> Tensor:
     """``steps`` codes after each row of ``prefix``, (B, steps) int64; the same generator state gives the same codes.
@@ -120,7 +117,8 @@ def sample(
         prefix: (B, P) int64, at least one token: a start token, a class, the codes of a condition.
         steps: Codes to sample.
         guidance: Classifier-free guidance; costs a second sequence per row.
-        allowed: Vocabulary range of the codes, one for all or one per step.
+        allowed: (A,) int64, strictly increasing, on the device of ``gpt``: the only tokens that may be sampled, such
+            as the codes that occur in the training tokens; None: the whole vocabulary.
         **drawing: See ``draw``.
 
     Raises:
@@ -138,24 +136,24 @@ def complete(
     total: int,
     *,
     guidance: Guidance | None = None,
-    allowed: Allowed = None,
+    allowed: Tensor | None = None,
     **drawing: Unpack[Drawing],
 ) -> Tensor:
     """``given`` (B, G) int64 codes continued to ``total``, (B, total) int64; see ``sample``.
 
-    ``allowed`` speaks of the codes that are sampled: a list has one range for each of the total - G.
+    Any token may be given; ``allowed`` is for those that are sampled.
     """
     _check_prefix(gpt, prefix, guidance, ranks=(2,))
+    _check_allowed(gpt, allowed)
     B, G = _check_given(prefix, given, total)
-    ranges = _ranges(allowed, total - G, gpt.vocab_size)
     rows = _with_unconditional(prefix, guidance)
     copies = len(rows) // B
     fed = torch.cat((rows, given.repeat(copies, 1)), 1)
     codes = [given]
     with _sampling(gpt):
         cache = gpt.new_cache(len(fed), fed.shape[1] + max(0, total - G - 1))
-        for span in ranges:
-            code = _next_codes(gpt, fed, cache, guidance, span, drawing)[:, None]
+        for _ in range(total - G):
+            code = _next_codes(gpt, fed, cache, guidance, allowed, drawing)[:, None]
             codes.append(code)
             fed = code.repeat(copies, 1)
     return torch.cat(codes, 1)
@@ -171,7 +169,7 @@ def sliding_window_sample(
     window: tuple[int, int] = (16, 16),
     given: Tensor | None = None,
     guidance: Guidance | None = None,
-    allowed: Allowed = None,
+    allowed: Tensor | None = None,
     **drawing: Unpack[Drawing],
 ) -> Tensor:
     """A grid of codes larger than those that ``gpt`` knows, in raster order, (B, height, width) int64.
@@ -189,17 +187,17 @@ def sliding_window_sample(
         window: Its rows and columns.
         given: (B, G) int64, the first codes of the grid in raster order.
         guidance: Classifier-free guidance, with a prefix of the same shape.
-        allowed: Vocabulary range of the codes, one for all or one per code to sample.
+        allowed: See ``sample``.
         **drawing: See ``draw``.
 
     Raises:
         InputError: An argument is wrong, or prefix and window do not fit into the block.
     """
     _check_prefix(gpt, prefix, guidance, ranks=(2, 3))
+    _check_allowed(gpt, allowed)
     _check_grid(prefix, (height, width), window)
     given = prefix.new_empty(len(prefix), 0) if given is None else given
     B, G = _check_given(prefix, given, height * width)
-    ranges = _ranges(allowed, height * width - G, gpt.vocab_size)
     rows = _with_unconditional(prefix, guidance)
     copies = len(rows) // B
     grid = rows.new_zeros(len(rows), height, width)
@@ -207,14 +205,14 @@ def sliding_window_sample(
     with _sampling(gpt):
         cache = gpt.new_cache(len(rows), _prefix_at(rows, _Window(0, 0, window)).shape[1] + window[0] * window[1] - 1)
         before = None
-        for position, span in enumerate(ranges, start=G):
+        for position in range(G, height * width):
             i, j = divmod(position, width)
             around = _Window(_origin(i, height, window[0]), _origin(j, width, window[1]), window)
             if around != before:  # another window, another sequence: nothing that the cache holds is of use
                 before, cache.length = around, 0
             seen = around.of(grid)[:, : (i - around.top) * window[1] + j - around.left]
             fed = torch.cat((_prefix_at(rows, around), seen), 1)[:, cache.length :]
-            grid[:, i, j] = _next_codes(gpt, fed, cache, guidance, span, drawing).repeat(copies)
+            grid[:, i, j] = _next_codes(gpt, fed, cache, guidance, allowed, drawing).repeat(copies)
     return grid[:B]
 
 
@@ -238,14 +236,16 @@ def _prefix_at(rows: Tensor, around: _Window) -> Tensor:
 
 
 def _next_codes(
-    gpt: GPT, fed: Tensor, cache: Cache, guidance: Guidance | None, span: range, drawing: Drawing
+    gpt: GPT, fed: Tensor, cache: Cache, guidance: Guidance | None, allowed: Tensor | None, drawing: Drawing
 ) -> Tensor:
     """The codes that follow the cache and ``fed``, (B,) int64."""
     logits = gpt.next_logits(fed, cache)
     if guidance is not None:
         conditional, unconditional = logits.chunk(2)
         logits = unconditional + guidance.scale * (conditional - unconditional)
-    return span.start + draw(logits[:, span.start : span.stop], **drawing)
+    if allowed is None:
+        return draw(logits, **drawing)
+    return allowed[draw(logits[:, allowed], **drawing)]
 
 
 def _with_unconditional(prefix: Tensor, guidance: Guidance | None) -> Tensor:
@@ -263,20 +263,7 @@ def _sampling(gpt: GPT) -> Iterator[None]:
         gpt.train(was_training)
 
 
-def _ranges(allowed: Allowed, steps: int, vocab_size: int) -> Sequence[range]:
-    if allowed is None:
-        allowed = range(vocab_size)
-    ranges = [allowed] * steps if isinstance(allowed, range) else allowed
-    if len(ranges) != steps:
-        raise InputError(f"allowed has {len(ranges)} ranges for {steps} codes to sample: give one each, or one for all")
-    for span in set(ranges):
-        if span.step != 1 or not 0 <= span.start < span.stop <= vocab_size:
-            raise InputError(f"allowed {span} is no range of tokens: it lies within range(0, {vocab_size}), step 1")
-    return ranges
-
-
 def _check_prefix(gpt: GPT, prefix: Tensor, guidance: Guidance | None, *, ranks: tuple[int, ...]) -> None:
-    """The one look at values that waits for the device."""
     if prefix.ndim not in ranks:
         allowed = " or ".join(("(B, P)", "(B, H, W)")[rank - 2] for rank in ranks)
         raise InputError(f"prefix {tuple(prefix.shape)} is not of the shape {allowed}")
@@ -289,6 +276,16 @@ def _check_prefix(gpt: GPT, prefix: Tensor, guidance: Guidance | None, *, ranks:
     if least < 0 or most >= gpt.vocab_size:
         found = f"{int(least)} to {int(most)}"
         raise InputError(f"prefix has tokens from {found}: this transformer knows 0 to {gpt.vocab_size - 1}")
+
+
+def _check_allowed(gpt: GPT, allowed: Tensor | None) -> None:
+    if allowed is None:
+        return
+    if allowed.dtype != torch.int64 or allowed.ndim != 1 or len(allowed) == 0:
+        raise InputError(f"allowed is {tuple(allowed.shape)} {allowed.dtype}: a list of tokens is (A > 0,) torch.int64")
+    if not ((allowed.diff() > 0).all() & (allowed[0] >= 0) & (allowed[-1] < gpt.vocab_size)):
+        found = f"{int(allowed.min())} to {int(allowed.max())}"
+        raise InputError(f"allowed has tokens from {found}: they increase strictly within 0 to {gpt.vocab_size - 1}")
 
 
 def _check_given(prefix: Tensor, given: Tensor, total: int) -> tuple[int, int]:

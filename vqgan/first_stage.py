@@ -1,0 +1,79 @@
+"""The first stage as a run sees it: images, the learner, and the codebook that is watched."""
+
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch.utils.tensorboard import SummaryWriter
+
+from ..diagnostics import RunDirectory, Sink, TraceSink, stats
+from ..diagnostics.tensorboard import TensorBoardSink, add_layout, add_projector
+from .config import Config
+from .data import Batches
+from .evaluation import evaluate_split, open_images, tell
+from .learner import CODEBOOK, Learner
+from .objective import Losses
+from .stage import Look, Picture
+from .validation import validate
+
+
+class FirstStage:
+    """See ``Stage``."""
+
+    def __init__(self, fabric: Fabric, config: Config):
+        self.config = config
+        with fabric.rank_zero_first():  # one rank decodes, the others find the cache
+            self.images = open_images(config)
+        if fabric.is_global_zero:
+            tell(self.images)
+        settings = config.train
+        self.batches = Batches(
+            self.images["train"],
+            settings.batch_size,
+            settings.seed,
+            fabric.world_size,
+            fabric.global_rank,
+            settings.accumulate,
+            config.data.flip,
+        )
+        self.learner = Learner(fabric, config, [])
+
+    def start(self) -> None:
+        """Put the first codes in their places."""
+        self.learner.start_codebook(self.batches)
+
+    def sinks(self, run: RunDirectory, writer: SummaryWriter | None, resume_at: int | None) -> list[Sink]:
+        """The trace and TensorBoard."""
+        sinks: list[Sink] = [TraceSink(run.path, resume_at)]
+        if writer is not None:
+            sinks.append(TensorBoardSink(writer))
+            add_layout(writer, CODEBOOK)
+        return sinks
+
+    def step(self, number: int) -> Losses:
+        """One optimizer step."""
+        return self.learner.step(number, self.batches)
+
+    def status(self) -> str:
+        """Codes used and perplexity in the last record, or in the window that is open where there is none yet."""
+        hits = self.learner.monitor.last_hits(CODEBOOK)
+        return f"codes {stats.codes_used(hits)}/{len(hits)}, perplexity {stats.perplexity(hits):.1f} (last record)"
+
+    def look(self, step: int) -> Look:
+        """Reconstructions of the validation split."""
+        settings = self.config.train
+        values, grid = validate(
+            self.learner.model,
+            self.learner.reconstruction,
+            self.images["validation"],
+            settings.validate_images,
+            settings.batch_size,
+        )
+        picture = Picture("reconstructions", "reconstructions: images above, reconstructions below", grid)
+        return Look(values, values["validation/nll"], [picture])
+
+    def finish(self, run: RunDirectory, writer: SummaryWriter | None, step: int) -> dict[str, Any]:
+        """The evaluation of the test split, and the codebook in the projector."""
+        figures, hits = evaluate_split(self.learner.model, self.images["test"], self.config, "test")
+        if writer is not None:
+            add_projector(writer, CODEBOOK, self.learner.model.quantize.codebook.detach().cpu(), hits, step)
+        return figures

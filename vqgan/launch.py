@@ -1,0 +1,84 @@
+"""From settings to a run, and from a run to its figures: the places where the stages part ways."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from ..diagnostics import RunDirectory
+from ..diagnostics.errors import InputError, unknown
+from . import evaluation as first
+from .config import Config, RunConfig
+from .data import SPLITS
+from .engine import available_device, open_fabric
+from .first_stage import FirstStage
+from .settings import load_config
+from .stage import Stage
+from .trainer import Outcome, Trainer
+from .transformer import evaluation as second
+from .transformer.config import TransformerConfig
+from .transformer.stage import SecondStage
+
+STAGES = ("vqgan", "transformer")
+
+
+def train(config: RunConfig, folder: Path, resume: bool = False) -> Outcome:
+    """Train a stage into ``folder``.
+
+    Args:
+        config: The settings; they are written to ``folder/config.yaml``, which alone repeats the run.
+        folder: The run folder: new, or that of the run to resume.
+        resume: Go on from the last checkpoint in ``folder``; where there is none, from the start.
+
+    Returns:
+        "done", or "interrupted" when SIGINT or SIGTERM stopped the run after a step and a checkpoint.
+
+    Raises:
+        InputError: Something in the settings, the data or the folder is wrong.
+        RunFailedError: A loss was not finite; a checkpoint and a finding tell more.
+    """
+    fabric = open_fabric(config.train)
+    return fabric.launch(_train, config, folder, resume)  # type: ignore[arg-type]
+
+
+def evaluate(run: RunDirectory, split: str, checkpoint: str = "last", device: str = "auto") -> dict[str, Any]:
+    """Evaluate a checkpoint of a run over a whole split and keep the figures in ``RUN/evaluation-SPLIT.json``.
+
+    Raises:
+        InputError: The run, the split, the checkpoint or the device does not exist, or the checkpoint is of another
+            model.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    evaluate_run = {"vqgan": first.evaluate_run, "transformer": second.evaluate_run}[stage_of(run)]
+    return evaluate_run(run, split, checkpoint, available_device(device))
+
+
+def stage_of(run: RunDirectory) -> str:
+    """Which stage a run is of, ``vqgan`` or ``transformer``.
+
+    Raises:
+        InputError: The folder is no run, or of no such stage.
+    """
+    if not run.config.is_file():
+        raise InputError(f"{run.path} is not a run: it has no config.yaml")
+    stage = load_config(run.config).get("stage", "vqgan")
+    if stage not in STAGES:
+        raise unknown("stage", stage, STAGES)
+    return stage
+
+
+def _train(fabric: Fabric, config: RunConfig, folder: Path, resume: bool) -> Outcome:
+    torch.manual_seed(config.train.seed + fabric.global_rank)
+    run = RunDirectory(folder)
+    return Trainer(fabric, config, _stage(fabric, config, run), run, resume).run()
+
+
+def _stage(fabric: Fabric, config: RunConfig, run: RunDirectory) -> Stage:
+    match config:
+        case TransformerConfig():
+            return SecondStage(fabric, config, run)
+        case Config():
+            return FirstStage(fabric, config)
+    raise TypeError(f"no stage has settings of type {type(config).__name__}")

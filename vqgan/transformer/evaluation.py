@@ -1,0 +1,214 @@
+"""Figures of a second stage over a whole split: how well codes are predicted, and how samples differ from data."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...diagnostics.gap import total_variation_interval
+from ...diagnostics.progress import track
+from ...diagnostics.ranks import rank_and_size
+from ...diagnostics.run import RunDirectory
+from ..evaluation import open_images
+from ..metrics import SampleDistance
+from .config import SamplingSettings
+from .drawing import Choice, draw_codes, known_codes
+from .likelihood import Likelihood, likelihood
+from .model import CodeTransformer
+from .split import CodeSplit
+from .tokenizer import Tokenizer
+from .tokens import as_tensor
+from .trained import Trained
+
+#: Images that are sampled at once.
+BATCH = 50
+
+
+class CodeEvaluation(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        figures: As ``evaluation-SPLIT.json`` keeps them.
+        codes: As ``codes-SPLIT.parquet`` keeps them: one row per code.
+        positions: As ``positions-SPLIT.parquet`` keeps them: one row per position and code that occurs there.
+    """
+
+    figures: dict[str, Any]
+    codes: pd.DataFrame
+    positions: pd.DataFrame
+
+    def write(self, run: RunDirectory, split: str) -> None:
+        """The two tables; the figures are written by whoever knows the step."""
+        for frame, path in ((self.codes, run.codes(split)), (self.positions, run.positions(split))):
+            beside = path.with_name(f".{path.name}.tmp")
+            frame.to_parquet(beside, index=False)
+            beside.replace(path)
+
+
+def evaluate_run(run: RunDirectory, split: str, checkpoint: str, device: str) -> dict[str, Any]:
+    """Evaluate a checkpoint of a run over a whole split; figures and tables are kept in the run folder.
+
+    Raises:
+        InputError: The checkpoint does not exist, or is of another model.
+    """
+    trained = Trained.load(run, checkpoint, device)
+    part = trained.split(open_images(trained.config)[split])
+    settings = trained.config.sampling
+    found = evaluate_codes(trained.model, trained.frozen.first, part, trained.train_hits, settings, split)
+    found.write(run, split)
+    figures = {"checkpoint": checkpoint, "step": trained.step, **found.figures}
+    run.write_json(run.evaluation(split), figures)
+    return figures
+
+
+def evaluate_codes(
+    model: CodeTransformer,
+    tokenizer: Tokenizer,
+    split: CodeSplit,
+    train_hits: NDArray[np.int64],
+    settings: SamplingSettings,
+    name: str,
+) -> CodeEvaluation:
+    """The evaluation over all of ``split``, in float32; in a process group the ranks share it, all get the whole.
+
+    Args:
+        model: The transformer.
+        tokenizer: The first stage, for images of the samples.
+        split: The codes of the split.
+        train_hits: (K,) how often each code occurs in the training data.
+        settings: How many images are sampled, and how.
+        name: Name of the split.
+    """
+    device = tokenizer.device
+    rank, ranks = rank_and_size()
+    found = likelihood(
+        model, split, np.arange(len(split))[rank::ranks], torch.from_numpy(np.flatnonzero(train_hits == 0)).to(device)
+    )
+    found.reduce()
+    sampled = sample_split(model, split, train_hits, settings, device)
+    distance = _distance(tokenizer, split, sampled)
+    data = np.asarray(split.codes).reshape(len(split), -1)
+    gap = total_variation_interval(data, sampled.reshape(len(sampled), -1), len(train_hits))
+    codes, positions = _tables(found, sampled, train_hits)
+    figures = found.figures()
+    bits = figures["nll"] * data.shape[1] / math.log(2) / (3 * split.images.image_size**2)
+    return CodeEvaluation(
+        {
+            "split": name,
+            "images": len(split),
+            "tokens": data.size,
+            "grid": list(model.grid),
+            "codebook_size": len(train_hits),
+            **figures,
+            "bits_per_dim": bits,
+            "token_perplexity": math.exp(figures["nll"]),
+            "samples": len(sampled),
+            "sampling": settings.model_dump(mode="json", exclude={"count"}),
+            "total_variation": gap.estimate,
+            "total_variation_low": gap.low,
+            "total_variation_high": gap.high,
+            "total_variation_floor": gap.floor,
+            "codes_in_train": int((codes["train"] > 0).sum()),
+            "codes_in_split": int((codes["data"] > 0).sum()),
+            "codes_sampled": int((codes["sampled"] > 0).sum()),
+            "unlearned_codes": int(_unlearned(codes).sum()),
+            **distance.compute(),
+            "missing": distance.missing,
+        },
+        codes,
+        positions,
+    )
+
+
+def _unlearned(codes: pd.DataFrame) -> pd.Series:
+    """Codes that are predicted no better than by their frequency in the training data."""
+    share = codes["train"] / codes["train"].sum()
+    return (codes["data"] > 0) & (codes["nll"] >= -np.log(share.where(share > 0, np.finfo(float).tiny)))
+
+
+def sample_split(
+    model: CodeTransformer,
+    split: CodeSplit,
+    train_hits: NDArray[np.int64],
+    settings: SamplingSettings,
+    device: torch.device,
+) -> NDArray[np.int64]:
+    """Codes (count, h, w) under the conditions of the split's images, evenly spread; see ``SamplingSettings``."""
+    rank, ranks = rank_and_size()
+    rows = (np.arange(settings.count) * len(split) // settings.count)[rank::ranks]
+    generator = torch.Generator(device).manual_seed(settings.seed + rank)
+    choice = Choice(
+        known_codes(train_hits, device),
+        settings.guidance,
+        {
+            "temperature": settings.temperature,
+            "top_k": settings.top_k,
+            "top_p": settings.top_p,
+            "generator": generator,
+        },
+    )
+    made = []
+    for start in track("sample", range(0, len(rows), BATCH), -(-len(rows) // BATCH)):
+        prefix, _ = split.batch(rows[start : start + BATCH])
+        made.append(draw_codes(model, prefix.to(device), choice).cpu())
+    return _from_all_ranks(torch.cat(made)).numpy()
+
+
+def _from_all_ranks(codes: Tensor) -> Tensor:
+    if rank_and_size()[1] == 1:
+        return codes
+    parts: list[Any] = [None] * rank_and_size()[1]
+    dist.all_gather_object(parts, codes)
+    return torch.cat(parts)
+
+
+def _distance(tokenizer: Tokenizer, split: CodeSplit, sampled: NDArray[np.int64]) -> SampleDistance:
+    """FID between the split's images and those of the sampled codes; nothing is decoded where it cannot be had."""
+    distance = SampleDistance(tokenizer.device)
+    if distance.missing:
+        return distance
+    seen = tokenizer.sees(split.images)
+    for start in track("fid: images", range(0, len(seen), BATCH), -(-len(seen) // BATCH)):
+        crops, _ = seen.batch(np.arange(start, min(start + BATCH, len(seen))))
+        distance.update_real(tokenizer.picture(crops))
+    for start in track("fid: samples", range(0, len(sampled), BATCH), -(-len(sampled) // BATCH)):
+        codes = as_tensor(sampled[start : start + BATCH])
+        distance.update_samples(tokenizer.decode(codes.to(tokenizer.device)))
+    return distance
+
+
+def _tables(
+    found: Likelihood, sampled: NDArray[np.int64], train_hits: NDArray[np.int64]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    data, nll = found.hits, found.nll
+    h, w, K = data.shape
+    cells = np.arange(h * w).reshape(h, w) * K + sampled
+    drawn = np.bincount(cells.ravel(), minlength=h * w * K).reshape(h, w, K)
+    with np.errstate(invalid="ignore"):  # 0 / 0 = NaN: no target, no likelihood
+        codes = pd.DataFrame(
+            {
+                "code": np.arange(K, dtype=np.int32),
+                "train": train_hits,
+                "data": data.sum((0, 1)),
+                "sampled": drawn.sum((0, 1)),
+                "nll": (nll.sum((0, 1)) / data.sum((0, 1))).astype(np.float32),
+            }
+        )
+        row, column, code = np.nonzero((data > 0) | (drawn > 0))
+        there = data[row, column, code]
+        positions = pd.DataFrame(
+            {
+                "row": row.astype(np.int32),
+                "column": column.astype(np.int32),
+                "code": code.astype(np.int32),
+                "data": there,
+                "sampled": drawn[row, column, code],
+                "nll": (nll[row, column, code] / there).astype(np.float32),
+            }
+        )
+    return codes, positions

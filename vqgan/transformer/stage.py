@@ -1,0 +1,113 @@
+"""The second stage as a run sees it: codes of a frozen first stage, the learner, and the codes that are watched."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.transforms.functional import to_tensor
+
+from ...diagnostics import RunDirectory, Sink, TraceSink
+from ...diagnostics.token_board import TokenBoardSink
+from ..data import Batches
+from ..evaluation import open_images, tell
+from ..objective import Losses
+from ..stage import Look, Picture
+from ..validation import spread
+from .conditions import open_condition
+from .config import TransformerConfig
+from .drawing import Choice, known_codes
+from .evaluation import evaluate_codes
+from .learner import TransformerLearner
+from .likelihood import likelihood
+from .model import build_transformer
+from .pictures import completions
+from .split import CodeSplit
+from .tokens import hits
+from .trained import Frozen, cache_of
+
+#: Images that a look completes.
+SHOWN = 8
+
+
+class SecondStage:
+    """See ``Stage``."""
+
+    def __init__(self, fabric: Fabric, config: TransformerConfig, run: RunDirectory):
+        self.fabric, self.config, self.run = fabric, config, run
+        self.frozen = Frozen.of(config, run)
+        for stage in self.frozen:
+            if stage is not None:
+                stage.to(fabric.device)
+        cache = cache_of(config)
+        with fabric.rank_zero_first():  # one rank decodes and encodes, the others find the cache
+            images = open_images(config)
+            if fabric.is_global_zero:
+                tell(images)
+            classes = images["train"].classes
+            condition = open_condition(config, classes, self.frozen.grid, self.frozen.condition, cache)
+            self.splits = {
+                name: CodeSplit(self.frozen.first, part, condition, cache, flip=config.data.flip and name == "train")
+                for name, part in images.items()
+            }
+        self.train_hits = hits(self.splits["train"].codes, config.codebook_size)
+        settings = config.train
+        self.batches = Batches(
+            self.splits["train"],
+            settings.batch_size,
+            settings.seed,
+            fabric.world_size,
+            fabric.global_rank,
+            settings.accumulate,
+            config.data.flip,
+        )
+        data = {"classes": list(classes), "train_hits": self.train_hits.tolist()}
+        model = build_transformer(config, condition, self.frozen.grid)
+        self.learner = TransformerLearner(fabric, config, model, data)
+
+    def start(self) -> None:
+        """Keep copies of the frozen stages: they are part of what samples."""
+        if self.fabric.is_global_zero:
+            self.frozen.save(self.run)
+
+    def sinks(self, run: RunDirectory, writer: SummaryWriter | None, resume_at: int | None) -> list[Sink]:
+        """The trace and TensorBoard."""
+        sinks: list[Sink] = [TraceSink(run.path, resume_at)]
+        return sinks if writer is None else [*sinks, TokenBoardSink(writer)]
+
+    def step(self, number: int) -> Losses:
+        """One optimizer step."""
+        return self.learner.step(number, self.batches)
+
+    def status(self) -> str:
+        """How many codes there are to learn."""
+        return f"{np.count_nonzero(self.train_hits)} of {len(self.train_hits)} codes in the training data"
+
+    def look(self, step: int) -> Look:
+        """How well codes of the validation split are predicted, and images of it completed."""
+        split, model = self.splits["validation"], self.learner.model
+        rows = spread(min(self.config.train.validate_images, len(split)), len(split))
+        figures = likelihood(model, split, rows, self._dead()).figures()
+        values = {f"validation/{name}": value for name, value in figures.items()} | {"validation/images": len(rows)}
+        panel = completions(self.frozen.first, model, split, spread(min(SHOWN, len(split)), len(split)), self._choice())
+        return Look(values, figures["nll"], [Picture("completions", "completions", to_tensor(panel))])
+
+    def _dead(self) -> Tensor:
+        return torch.from_numpy(np.flatnonzero(self.train_hits == 0)).to(self.fabric.device)
+
+    def _choice(self) -> Choice:
+        """As taming-transformers shows its samples: the 100 likeliest codes."""
+        device = self.fabric.device
+        generator = torch.Generator(device).manual_seed(self.config.sampling.seed)
+        return Choice(known_codes(self.train_hits, device), 1.0, {"top_k": 100, "generator": generator})
+
+    def finish(self, run: RunDirectory, writer: SummaryWriter | None, step: int) -> dict[str, Any]:
+        """The evaluation of the test split with its tables."""
+        found = evaluate_codes(
+            self.learner.model, self.frozen.first, self.splits["test"], self.train_hits, self.config.sampling, "test"
+        )
+        if self.fabric.is_global_zero:
+            found.write(run, "test")
+        return found.figures

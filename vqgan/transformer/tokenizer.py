@@ -1,0 +1,108 @@
+"""A frozen first stage: from images to codes and back."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...diagnostics import RunDirectory
+from ...diagnostics.errors import InputError
+from ..checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ..config import Config
+from ..data import Images
+from ..model import VQModel, build_model
+from ..settings import build_config, load_config
+from ..views import view_named
+
+
+class Tokenizer:
+    """The autoencoder of a finished run, in evaluation mode; nothing updates it.
+
+    Attributes:
+        config: The settings of its run.
+        view: What it sees of an image: the photograph itself, or a condition such as its edges.
+        fingerprint: Digest of settings and weights: equal ones give equal codes.
+    """
+
+    def __init__(self, config: Config, weights: dict[str, Tensor], source: Path):
+        self.config = config
+        self.view = view_named(config.data.view)
+        self.model: VQModel = build_model(config)
+        load_weights(self.model, weights, source)
+        self.model.eval().requires_grad_(False)
+        self.fingerprint = _fingerprint(config, self.model.state_dict())
+
+    @classmethod
+    def of_run(cls, path: Path) -> "Tokenizer":
+        """The last checkpoint of a finished first stage.
+
+        Raises:
+            InputError: There is no such run, it is not finished, or it is not of the first stage.
+        """
+        run = RunDirectory(path)
+        if not run.config.is_file():
+            raise InputError(f"first stage {path} is not a run: it has no config.yaml")
+        tree = load_config(run.config)
+        if tree.get("stage", "vqgan") != "vqgan":
+            raise InputError(f"first stage {path} is a run of the stage {tree['stage']!r}: give one of vqgan")
+        if not run.done.exists():
+            raise InputError(f"first stage {path} is not finished: go on with vqtool train --resume --out {path}")
+        file = run.checkpoints / "last.ckpt"
+        return cls(build_config(tree), load_checkpoint(file)["learner"]["model"], file)
+
+    @classmethod
+    def load(cls, file: Path) -> "Tokenizer":
+        """What ``save`` wrote."""
+        state = load_checkpoint(file)
+        return cls(build_config(state["config"]), state["model"], file)
+
+    def save(self, file: Path) -> None:
+        """Settings and weights as one file."""
+        save_checkpoint(file, {"config": self.config.model_dump(mode="json"), "model": self.model.state_dict()})
+
+    def to(self, device: torch.device | str) -> "Tokenizer":
+        """The same on ``device``."""
+        self.model.to(device)
+        return self
+
+    @property
+    def codebook_size(self) -> int:
+        """K."""
+        return self.config.quantizer.codebook_size
+
+    @property
+    def factor(self) -> int:
+        """Pixels per code along one side."""
+        return 2 ** (len(self.config.model.ch_mult) - 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.model.quant_conv.weight.device
+
+    def sees(self, images: Images) -> Images:
+        """The same images as its view looks at them."""
+        return self.view.over(images)
+
+    @torch.no_grad()
+    def encode(self, crops: Tensor) -> Tensor:
+        """(B, planes, S, S) uint8 -> codes (B, S / f, S / f) int64, in float32."""
+        return self.model.encode(self.view.load(crops, self.device)).indices
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """(B, h, w) codes -> images to look at (B, 3, f h, f w) in [-1, 1]."""
+        return self.view.picture(self.model.decode(self.model.quantize.lookup(codes))).clamp(-1, 1)
+
+    def picture(self, crops: Tensor) -> Tensor:
+        """(B, planes, S, S) uint8 -> what the view shows of them, (B, 3, S, S) in [-1, 1]."""
+        return self.view.picture(self.view.load(crops, self.device))
+
+
+def _fingerprint(config: Config, weights: dict[str, Any]) -> str:
+    summary = hashlib.blake2b(repr((config.data.view, config.model, config.quantizer)).encode(), digest_size=16)
+    for name, tensor in sorted(weights.items()):
+        summary.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return summary.hexdigest()

@@ -1,0 +1,77 @@
+"""The codes of a split: computed once, memory-mapped afterwards."""
+
+import os
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...diagnostics.errors import InputError
+from ...diagnostics.progress import track
+from ..data import Images
+from .tokenizer import Tokenizer
+
+#: (N, h, w) code indices, memory-mapped.
+Codes: TypeAlias = NDArray[Any]
+
+#: Pixels that are encoded at once.
+PIXELS = 1 << 18
+
+
+def codes_of(tokenizer: Tokenizer, images: Images, cache: Path, *, mirrored: bool = False) -> Codes:
+    """The codes of the fixed crops of a split, (N, h, w), from the cache where they are in it.
+
+    Args:
+        tokenizer: The frozen first stage.
+        images: The split.
+        cache: Folder of the cache; the file is found by the tokenizer's weights and the images' content.
+        mirrored: The crops flipped left to right instead.
+
+    Raises:
+        InputError: The cache cannot be written.
+    """
+    name = f"{tokenizer.fingerprint}-{images.key}{'-mirrored' if mirrored else ''}.npy"
+    file = cache / "codes" / name
+    if not file.exists():
+        try:
+            _write(tokenizer, images, file, mirrored)
+        except OSError as error:
+            reason = f"({error.strerror}): set VQTOOL_CACHE to another one"
+            raise InputError(f"cache folder {str(cache)!r} cannot be written {reason}") from error
+    return np.load(file, mmap_mode="r", allow_pickle=False)
+
+
+def _write(tokenizer: Tokenizer, images: Images, file: Path, mirrored: bool) -> None:
+    """Beside its place, then renamed into it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f"unfinished-{uuid4().hex}.npy")
+    side = images.image_size // tokenizer.factor
+    dtype = np.uint16 if tokenizer.codebook_size <= 1 << 16 else np.int32
+    codes = np.lib.format.open_memmap(beside, "w+", dtype, (len(images), side, side))
+    seen = tokenizer.sees(images)
+    size = max(1, PIXELS // images.image_size**2)
+    try:
+        for start in track("encode", range(0, len(images), size), -(-len(images) // size)):
+            rows = np.arange(start, min(start + size, len(images)))
+            crops, _ = seen.mirrored_batch(rows) if mirrored else seen.batch(rows)
+            codes[rows] = tokenizer.encode(crops).cpu().numpy()
+        codes.flush()
+        os.replace(beside, file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def hits(codes: Codes, codebook_size: int) -> NDArray[np.int64]:
+    """How often each code occurs, (K,)."""
+    total = np.zeros(codebook_size, np.int64)
+    for start in range(0, len(codes), 4096):
+        total += np.bincount(codes[start : start + 4096].ravel(), minlength=codebook_size)
+    return total
+
+
+def as_tensor(codes: Codes) -> torch.Tensor:
+    """Chosen rows as int64."""
+    return torch.from_numpy(np.asarray(codes).astype(np.int64))
