@@ -54,54 +54,58 @@ def train(
 
     Example: vqtool train --stage transformer --from runs/mine --condition class
     """
+    from .diagnostics.errors import InputError
+
     first = {"quantizer__spec": quantizer, "train__seed": seed}
-    second = {"condition__kind": condition, "condition__stage": condition_from, "train__seed": seed}
-    folder = out or (_newest(RUNS) if resume else _new_folder(quantizer if stage is None else stage))
+    second = {"first_stage": first_stage, "condition__kind": condition, "condition__stage": condition_from}
+    folder = out or (_newest(RUNS) if resume else _new_folder(stage or quantizer))
     _check_folder(folder, resume, both=stage == "all")
-    stage = _stage(stage, folder, first_stage, first, second)
+    stage = _stage(stage, options.config or folder / "config.yaml")
+    if stage == "vqgan" and any(second.values()):
+        raise InputError("--from, --condition and --condition-from are for --stage transformer")
+    if stage == "transformer" and quantizer:
+        raise InputError(
+            "--quantizer is for the first stage: the transformer takes the codes of the run named by --from"
+        )
+    second["train__seed"] = seed
     if stage == "all":
-        one, two = folder / "first-stage", folder / "transformer"
-        own = {**second, "first_stage": one}
-        # What is wrong with the second stage's settings shows before the first is trained.
-        _run(options.for_stage("vqgan").build, first, one, resume=resume and one.exists())
-        _run(options.for_stage("transformer").build_transformer, own, two, resume=resume and two.exists())
-        typer.echo(f"runs: {folder}   report: vqtool report {folder}   images: vqtool sample {two}")
-        return
-    build = options.build if stage == "vqgan" else options.build_transformer
-    _run(build, first if stage == "vqgan" else {**second, "first_stage": first_stage}, folder, resume=resume)
+        _train_both(options, first, second, folder, resume)
+    elif stage == "transformer":
+        _train(options.build_transformer, second, folder, resume)
+    else:
+        _train(options.build, first, folder, resume)
     typer.echo(f"run: {folder}   report: vqtool report {folder}   live: tensorboard --logdir {folder}")
 
 
-def _stage(
-    stage: str | None, folder: Path, first_stage: Path | None, first: dict[str, Any], second: dict[str, Any]
-) -> str:
-    """Which stage is meant: what is said, else that of the run in ``folder``, else the first.
+def _stage(named: str | None, config: Path) -> str:
+    """Which stage is meant: the one that is named, else that of a config file, else the first."""
+    from .diagnostics.errors import unknown
+    from .vqgan.settings import load_config
 
-    Raises:
-        InputError: There is no such stage, or an option is of the other one.
-    """
-    from .diagnostics.errors import InputError, unknown
-    from .diagnostics.run import RunDirectory
-
-    if stage is None and (folder / "config.yaml").exists():
-        from .vqgan.launch import stage_of
-
-        stage = stage_of(RunDirectory(folder))
-    stage = stage or "vqgan"
-    if stage not in ("vqgan", "transformer", "all"):
-        raise unknown("stage", stage, ("vqgan", "transformer", "all"))
-    if stage == "vqgan" and (first_stage or second["condition__kind"] or second["condition__stage"]):
-        raise InputError("--from, --condition and --condition-from are for --stage transformer")
-    if stage == "transformer" and first["quantizer__spec"]:
-        raise InputError(
-            "--quantizer is for the first stage: the transformer takes the codes of the run given by --from"
-        )
-    if stage == "all" and first_stage:
-        raise InputError("--from names a finished first stage: with --stage all it is trained here")
+    stage = named or (load_config(config).get("stage", "vqgan") if config.is_file() else "vqgan")
+    if stage not in (stages := ("vqgan", "transformer", "all")):
+        raise unknown("stage", stage, stages)
     return stage
 
 
-def _run(build: Callable[..., "RunConfig"], own: dict[str, Any], folder: Path, *, resume: bool) -> None:
+def _train_both(options: RunOptions, first: dict[str, Any], second: dict[str, Any], folder: Path, resume: bool) -> None:
+    """Both stages, one after the other, in ``folder/first-stage`` and ``folder/transformer``."""
+    from .diagnostics.errors import InputError
+
+    if second["first_stage"]:
+        raise InputError("--from names a finished first stage: with --stage all it is trained here")
+    one, two = options.for_stage("vqgan"), options.for_stage("transformer")
+    second = {**second, "first_stage": folder / "first-stage"}
+    # What is wrong with the settings of the second stage shows before the first is trained.
+    two.build_transformer(**second, codebook_size=one.build(**first).quantizer.codebook_size)
+    for build, own, path in (
+        (one.build, first, folder / "first-stage"),
+        (two.build_transformer, second, folder / "transformer"),
+    ):
+        _train(build, own, path, resume and path.exists())
+
+
+def _train(build: Callable[..., "RunConfig"], own: dict[str, Any], folder: Path, resume: bool) -> None:
     """Train one stage into ``folder``, or go on with it."""
     from .vqgan.launch import train as run_training
 
@@ -204,7 +208,7 @@ def evaluate(
 @app.command()
 def sample(
     run: Annotated[Path, typer.Argument(help="Run folder of a transformer.")],
-    what: Annotated[str, typer.Option(help="images, or completions of images of a split.")] = "images",
+    what: Annotated[str, typer.Option(help="samples, or completions of images of a split.")] = "samples",
     count: Annotated[int | None, typer.Option(min=1, help="How many.  [default: what fills a panel]")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 25,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and batch give the same images.")] = 0,

@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtool.vqgan.transformer.gpt import GPT, SIZES, target_loss
+from vqtool.vqgan.transformer.gpt import GPT, SIZES
 from vqtool.vqgan.transformer.sampling import sample
 
 CODES, BATCH = 1024, 4
@@ -121,7 +121,7 @@ def explicit_attention(
 
 def training_step(gpt: GPT, tokens: Tensor) -> Tensor:
     gpt.zero_grad()
-    loss = target_loss(gpt(tokens[:, :-1]), tokens[:, 1:])
+    loss = F.cross_entropy(gpt(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
     loss.backward()
     return loss.detach()
 

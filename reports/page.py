@@ -27,6 +27,7 @@ class Panel:
         caption: What to see, with window and sample size.
         figure: The drawing.
         wide: Whether it takes the whole width of the page.
+        photos: Whether it holds images, whose 256 colours are to be dithered; the flat colours of a drawing are not.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Panel:
     caption: str
     figure: Figure
     wide: bool = False
+    photos: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,15 +94,20 @@ def hang(panels: Iterable[Panel], folder: Path) -> list[Picture]:
         with theme():
             panel.figure.savefig(png, dpi=DPI)
             panel.figure.savefig(figures / f"{panel.name}.svg", dpi=DPI, metadata={"Date": None})
-        pictures.append(Picture(panel.name, panel.title, panel.caption, panel.wide, _embedded(png)))
+        source = _embedded(png, panel.photos)
+        pictures.append(Picture(panel.name, panel.title, panel.caption, panel.wide, source))
     return pictures
 
 
-def _embedded(png: Path) -> str:
+def _embedded(png: Path, photos: bool) -> str:
     """A data URI of the image in 256 colours, a third of the size of the file and the same to the eye."""
     buffer = BytesIO()
-    with Image.open(png) as image:
-        image.convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
+    with Image.open(png) as file:
+        image = file.convert("RGB")
+    # Maximum coverage keeps colours that few pixels have, such as a lone code's or the ends of a colour scale.
+    few = image.quantize(256, Image.Quantize.MAXCOVERAGE)
+    shown = image.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG) if photos else few
+    shown.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

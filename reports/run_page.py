@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.image import imread
@@ -46,17 +47,22 @@ def verdict(fact: RunFacts) -> Section:
         over = f"whole {split} split, step {evaluation.get('step', '?')}, {tokens:,.0f} tokens"
         size = evaluation.get("codebook_size", fact.setting("quantizer.codebook_size", "?"))
         used = number(evaluation.get("codes_used_split"))
+        all_codes = plus_minus(number(size), decimals=0)
         share = f" ({used / number(size):.1%})" if number(size) and not math.isnan(used) else ""
         images = f"whole {split} split, {evaluation.get('images', '?')} images"
         section.cards += [
-            Card(f"{plus_minus(used, decimals=1)} of {plus_minus(number(size))}", f"codes used{share}", over),
+            Card(f"{plus_minus(used, decimals=1)} of {all_codes}", f"codes used{share}", over),
             Card(plus_minus(number(evaluation.get("perplexity_split")), decimals=1), "perplexity, in codes", over),
             Card(f"{plus_minus(number(evaluation.get('psnr')), decimals=2)} dB", "PSNR", images),
         ]
-        if missing := evaluation.get("missing"):
-            reasons = "; ".join(f"{key} ({reason})" for key, reason in missing.items())
-            section.missing.append(f"Not measured on the {split} split: {reasons}.")
+        section.missing += not_measured(split, evaluation)
     return section
+
+
+def not_measured(split: str, evaluation: dict[str, Any]) -> list[str]:
+    """One line on what an evaluation could not measure, and why; none where it measured everything."""
+    reasons = "; ".join(f"{key} ({reason})" for key, reason in (evaluation.get("missing") or {}).items())
+    return [f"Not measured on the {split} split: {reasons}."] if reasons else []
 
 
 def findings(fact: RunFacts) -> Section:
@@ -100,7 +106,9 @@ def _training_panels(fact: RunFacts, sample: tuple[int, np.ndarray] | None) -> I
     if sample:
         step, image = sample
         caption = f"The same images at step {step:,}: originals in the upper row, reconstructions beneath them."
-        yield Panel("reconstructions", "Reconstructions", caption, heatmaps.reconstructions(image), wide=True)
+        yield Panel(
+            "reconstructions", "Reconstructions", caption, heatmaps.reconstructions(image), wide=True, photos=True
+        )
 
 
 def newest_picture(folder: Path, name: str) -> tuple[int, np.ndarray] | None:

@@ -46,15 +46,15 @@ def _learning(trace: TokenTrace, train: Counts | None) -> Panel:
     by_itself = -np.log(np.maximum(counts, 1) / max(1, counts.sum()))
     nll, excess = (nll_heat(trace, order, less) for less in (np.zeros(len(seen)), by_itself))
     codes, records = int(np.diff(nll.codes).max(initial=1)), nll.records
-    merged = f" A cell is the mean over all targets of up to {codes} codes × {records} records."
+    cell = f" A cell is the mean over all targets of up to {codes} codes × {records} records."
+    merged = cell if codes * records > 1 else ""
     return Panel(
         "tokens-nll-in-time",
         "How every code is learned",
         "Every row is a code, the most frequent in training on top. Left: its mean NLL as a target per"
         f" {window_label(trace.window)} (median {np.median(trace.targets.sum(1)):,.0f} tokens); grey: not a target in"
         " that window. Right: the same less −ln p of its training frequency; what stays red to the end is never"
-        f" learned. {len(order):,} of {len(seen):,} codes; the other {len(seen) - len(order):,} never were a target and"
-        f" have no row.{merged * (codes * records > 1)}",
+        f" learned. Codes that never were a target have no row: {len(seen) - len(order):,} of {len(seen):,}.{merged}",
         token_figures.nll_in_time(nll, excess),
         wide=True,
     )

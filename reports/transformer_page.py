@@ -15,7 +15,7 @@ from .curves import series
 from .facts import RunFacts, number
 from .page import Card, Panel, Section, hang, lay_cells, write_page
 from .positions import PositionUse
-from .run_page import circumstances, findings, newest_picture, numbers
+from .run_page import circumstances, findings, newest_picture, not_measured, numbers
 from .style import short
 from .tables import plus_minus
 from .token_panels import token_panels
@@ -80,9 +80,11 @@ def in_short(fact: RunFacts, uses: dict[str, CodeUse]) -> Section:
         section.missing.append("The test split was not evaluated: no evaluation-test.json.")
     for split in splits[:1]:
         section.cards = _cards(split, fact.evaluation(split))
+        section.missing += not_measured(split, fact.evaluation(split))
         if split in uses:
             section.cards.insert(-1, _learned(split, uses[split]))
             section.missing += _disagreement(split, fact.evaluation(split), uses[split])
+            section.findings = _dead_sampled(split, uses[split])
     return section
 
 
@@ -90,12 +92,11 @@ def _cards(split: str, evaluation: dict[str, Any]) -> list[Card]:
     def value(key: str, decimals: int | None = None) -> str:
         return plus_minus(number(evaluation.get(key)), decimals=decimals)
 
-    step, tokens, images = (value(key) for key in ("step", "tokens", "images"))
+    step, tokens, images = (value(key, 0) for key in ("step", "tokens", "images"))
     over = f"whole {split} split, {tokens} tokens, step {step}"
     top1, top5, top10 = (_share(number(evaluation.get(key))) for key in ("top1", "top5", "top10"))
-    size = f"{value('codes_in_train')} in train and of K = {value('codebook_size')}"
-    fid = (evaluation.get("missing") or {}).get("fid", "not measured")
-    drawn = f"{value('samples')} samples against {images} images"
+    size = f"{value('codes_in_train', 0)} in train and of K = {value('codebook_size', 0)}"
+    drawn = f"{value('samples', 0)} samples against {images} images"
     return [
         Card(value("nll", 3), "NLL, nats per token", over),
         Card(value("bits_per_dim", 4), "bits per dimension", f"codes alone, {over}"),
@@ -106,13 +107,13 @@ def _cards(split: str, evaluation: dict[str, Any]) -> list[Card]:
             f"of the distributions, 95 %: {value('total_variation_low', 3)} to {value('total_variation_high', 3)};"
             f" equal ones would show {value('total_variation_floor', 3)}; {drawn}",
         ),
-        Card(value("codes_sampled"), f"codes sampled, of {size}", f"{value('samples')} sampled images"),
+        Card(value("codes_sampled", 0), f"codes sampled, of {size}", f"{value('samples', 0)} sampled images"),
         Card(
             _small(number(evaluation.get("dead_mass"))),
             "dead mass",
             f"probability given to codes that are not in train; {over}",
         ),
-        Card(value("fid", 2), "FID ↓", fid if math.isnan(number(evaluation.get("fid"))) else drawn),
+        Card(value("fid", 2), "FID ↓", "not measured" if math.isnan(number(evaluation.get("fid"))) else drawn),
     ]
 
 
@@ -177,7 +178,7 @@ def _samples(fact: RunFacts, folder: Path) -> Section:
         for name, one in found.items():
             if one is not None:
                 (step, image), (title, caption) = one, PICTURES[name]
-                yield Panel(name, title, caption.format(step=step), heatmaps.picture(image), wide=True)
+                yield Panel(name, title, caption.format(step=step), heatmaps.picture(image), wide=True, photos=True)
 
     section.pictures = hang(panels(), folder)
     return section
@@ -212,13 +213,14 @@ def _dead_sampled(split: str, use: CodeUse) -> list[dict[str, Any]]:
     if not len(codes):
         return []
     times = use.sampled[codes].sum()
+    share = short(times / use.sampled_tokens)
     named = ", ".join(map(str, codes[:10])) + (" and others" if len(codes) > 10 else "")
     return [
         {
             "severity": "problem",
             "check": f"codes-{split}.parquet",
             "statement": f"{len(codes):,} of the {use.absent.sum():,} codes that never occur in training were sampled,"
-            f" {times:,} times in {use.sampled_tokens:,} tokens ({times / use.sampled_tokens:.2g} of them): {named}.",
+            f" {times:,} times in {use.sampled_tokens:,} tokens ({share} of them): {named}.",
             "advice": "The decoder has never seen them. Mask codes that do not occur in training when sampling.",
         }
     ]

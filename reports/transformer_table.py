@@ -104,7 +104,7 @@ def table_for_people(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         cell if math.isnan(low) else f"{cell} [{low:.3f}, {high:.3f}]"
         for cell, (low, high) in zip(text[variation], ends, strict=True)
     ]
-    sizes = [plus_minus(value) for value in frame["codebook_size"]]
+    sizes = [plus_minus(value, decimals=0) for value in frame["codebook_size"]]
     text["Codes in train"] = [f"{codes} of {size}" for codes, size in zip(text["Codes in train"], sizes, strict=True)]
     return text.rename(columns={"Codes in train": "Codes in train, of K"}), _notes(frame)
 

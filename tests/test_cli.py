@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from tiny import Answer, call, image_folder, options, snapshot
+from tiny import Answer, assert_refused, call, image_folder, options, snapshot
 
 from vqtool.cli import RunOptions
 from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.experiments.recipes import recipe
 
-COMMANDS = ("train", "ablate", "report", "evaluate", "recipes")
+COMMANDS = ("train", "ablate", "report", "evaluate", "sample", "recipes")
 HEAVY = ("torch", "pandas", "matplotlib", "lightning_fabric", "torchvision", "numpy")
 
 
@@ -60,16 +60,6 @@ def oddities(place, run) -> Path:
 def process(*words: str, **settings) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vqtool", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
-
-
-def assert_refused(code: int, err: str, *told: str) -> None:
-    assert code == 2, err
-    assert err.startswith("vqtool: ")
-    assert err.count("\n") == 1
-    assert err.endswith("\n")
-    assert "Traceback" not in err
-    for words in told:
-        assert words in err
 
 
 # Each: what is wrong; the command, "..." standing for the options of a tiny run; what the line has to say.
@@ -346,7 +336,7 @@ def test_evaluate_repeats_the_numbers_of_the_end_of_training(run):
     table = dict(line.split() for line in answer.out.splitlines() if len(line.split()) == 2)
     assert float(table["psnr"]) == pytest.approx(before["psnr"], rel=1e-5)
     assert table["codes_used_split"] == str(before["codes_used_split"])
-    assert "rfid: rFID needs the file" in answer.out
+    assert "rfid: rfid needs the file" in answer.out
 
 
 def test_evaluate_measures_any_split_and_checkpoint(run):

@@ -61,6 +61,7 @@ def test_the_tree_is_read_as_it_is():
         "vqgan.autoencoder",
         "vqgan.config",
         "vqgan.quantizers",
+        "vqgan.views",
     }
     assert {"diagnostics.stats", "diagnostics", "vqgan.learner"} <= own_imports(
         "vqgan.first_stage", ROOT / "vqgan/first_stage.py"

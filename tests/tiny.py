@@ -36,6 +36,17 @@ def call(*words: str | Path) -> Answer:
     return Answer(int(left.value.code or 0), out.getvalue(), err.getvalue())
 
 
+def assert_refused(code: int, err: str, *told: str) -> None:
+    """Bad input: exit code 2 and one line that says `told`."""
+    assert code == 2, err
+    assert err.startswith("vqtool: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert "Traceback" not in err
+    for words in told:
+        assert words in err
+
+
 def image_folder(root: Path) -> Path:
     """16 x 16 noise in three splits."""
     random = np.random.default_rng(0)

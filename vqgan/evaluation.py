@@ -14,10 +14,11 @@ from ..diagnostics.ranks import rank_and_size, sum_over_ranks
 from ..diagnostics.run import RunDirectory
 from .checkpoint import load_checkpoint, load_weights
 from .config import Config, RunConfig
-from .data import Images, normalize, open_data
-from .metrics import ImageMetrics
+from .data import Images, open_data
+from .metrics import metrics_for
 from .model import VQModel, build_model
 from .settings import build_config, load_config
+from .views import View, view_named
 
 
 def show_decoding(pictures: Iterable) -> Iterator:
@@ -49,9 +50,9 @@ def tell(splits: dict[str, Images]) -> None:
 
 @torch.no_grad()
 def reconstruct(
-    model: VQModel, images: Images, chosen: NDArray[np.int64], batch_size: int
+    model: VQModel, view: View, images: Images, chosen: NDArray[np.int64], batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The chosen images in batches: images and reconstructions (B, 3, S, S) in [-1, 1], indices (B, H, W).
+    """The chosen images in batches: images and reconstructions (B, C, S, S) as ``view`` has them, indices (B, H, W).
 
     In evaluation mode and float32; the model's mode is put back at the end.
     """
@@ -59,7 +60,7 @@ def reconstruct(
     device = next(model.parameters()).device
     model.eval()
     for start in range(0, len(chosen), batch_size):
-        batch = normalize(images.batch(chosen[start : start + batch_size])[0].to(device))
+        batch = view.load(images.batch(chosen[start : start + batch_size])[0], device)
         reconstructions, output = model(batch)
         yield batch, reconstructions, output.indices
     model.train(was_training)
@@ -73,13 +74,12 @@ def evaluate_split(
     In a process group each rank takes its share of the images, and all get the figures of the whole.
     """
     device = next(model.parameters()).device
-    net = "vgg" if config.loss.perceptual == "none" else config.loss.perceptual
-    metrics = ImageMetrics(device, net, config.loss.perceptual_weights)
+    view, metrics = view_named(config.data.view), metrics_for(config, device)
     K, size = model.quantize.codebook_size, max(32, config.train.batch_size)
     counts = torch.zeros(K, dtype=torch.int64, device=device)
     rank, ranks = rank_and_size()
     share = np.arange(len(images))[rank::ranks]
-    batches = reconstruct(model, images, share, size)
+    batches = reconstruct(model, view, view.over(images), share, size)
     for batch, reconstructions, indices in track(f"evaluate {split}", batches, -(-len(share) // size)):
         metrics.update(batch, reconstructions)
         counts += torch.bincount(indices.flatten(), minlength=K)

@@ -14,15 +14,17 @@ from .learner import CODEBOOK, Learner
 from .objective import Losses
 from .stage import Look, Picture
 from .validation import validate
+from .views import view_named
 
 
 class FirstStage:
     """See ``Stage``."""
 
     def __init__(self, fabric: Fabric, config: Config):
-        self.config = config
+        self.config, self.view = config, view_named(config.data.view)
         with fabric.rank_zero_first():  # one rank decodes, the others find the cache
-            self.images = open_images(config)
+            images = open_images(config)
+        self.images = {name: self.view.over(split) for name, split in images.items()}
         if fabric.is_global_zero:
             tell(self.images)
         settings = config.train
@@ -63,6 +65,7 @@ class FirstStage:
         settings = self.config.train
         values, grid = validate(
             self.learner.model,
+            self.view,
             self.learner.reconstruction,
             self.images["validation"],
             settings.validate_images,

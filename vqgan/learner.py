@@ -5,20 +5,21 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..diagnostics import CodebookMonitor, Sink
 from ..diagnostics.ranks import from_first_rank, mean_over_ranks
 from .config import Config
-from .data import Batches, normalize
+from .data import Batches
 from .discriminator import NLayerDiscriminator
 from .model import VQModel, build_model, seeded
-from .objective import Adversary, Losses, Reconstruction
+from .objective import Adversary, Losses, reconstruction_loss
 from .optimization import adam, learning_rate, set_learning_rate
 from .quantizers import REMEDIES
 from .quantizers.base import to_tokens
 from .quantizers.kmeans import kmeans
 from .randomness import random_states, restore_random_states
+from .views import view_named
 
 CODEBOOK = "quantize"
 
@@ -40,7 +41,8 @@ class Learner:
         self.fabric = fabric
         self.config = config
         self.model: VQModel = fabric.to_device(build_model(config))  # type: ignore[assignment]
-        self.reconstruction: Reconstruction = fabric.to_device(Reconstruction(config.loss))  # type: ignore[assignment]
+        self.view = view_named(config.data.view)
+        self.reconstruction: nn.Module = fabric.to_device(reconstruction_loss(config))  # type: ignore[assignment]
         optimizer = adam(self.model.parameters(), config.optimizer)
         self.monitor = CodebookMonitor(self.model, optimizer, sinks, every=config.train.every)
         settings = config.quantizer
@@ -58,7 +60,7 @@ class Learner:
     def _look_at_a_blank(self) -> None:
         """Have the networks that judge images refuse a size that is too small for them now, not when they join in."""
         size = self.config.data.image_size
-        blank = torch.zeros(1, 3, size, size, device=self.fabric.device)
+        blank = torch.zeros(1, self.view.channels, size, size, device=self.fabric.device)
         self.reconstruction(blank, blank)
         if self.adversary is not None:
             self.adversary.network.eval()(blank)
@@ -91,7 +93,7 @@ class Learner:
         self.model.quantize.overwrite(torch.arange(settings.codebook_size, device=codes.device), codes)
 
     def _images(self, batches: Batches, step: int, micro: int) -> Tensor:
-        return normalize(self.fabric.to_device(batches(step, micro)[0]))
+        return self.view.load(batches(step, micro)[0], self.fabric.device)
 
     def step(self, step: int, batches: Batches) -> Losses:
         """Optimizer step ``step`` (from 0): both sides of the game from one forward of the autoencoder.
@@ -174,7 +176,7 @@ class Learner:
             "random": random_states(self.fabric),
         }
 
-    def load_state_dict(self, state: dict[str, Any], load_weights: Callable[[torch.nn.Module, Any], None]) -> None:
+    def load_state_dict(self, state: dict[str, Any], load_weights: Callable[[nn.Module, Any], None]) -> None:
         """Go on from ``state_dict``; ``load_weights`` puts weights into a module, or says why they do not fit."""
         load_weights(self.model, state["model"])
         if self.adversary is not None and state["discriminator"] is not None:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.utils import make_grid
 
 from ..diagnostics import stats
@@ -12,7 +12,7 @@ from .data import Images
 from .evaluation import reconstruct
 from .metrics import to_unit_range
 from .model import VQModel
-from .objective import Reconstruction
+from .views import View
 
 #: Images that are shown beside their reconstructions.
 SHOWN = 8
@@ -36,7 +36,9 @@ def spread(count: int, total: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def validate(model: VQModel, reconstruction: Reconstruction, images: Images, most: int, batch_size: int) -> Validation:
+def validate(
+    model: VQModel, view: View, reconstruction: nn.Module, images: Images, most: int, batch_size: int
+) -> Validation:
     """Reconstruction losses, on the scale of training, and codes used over at most ``most`` images, evenly spread.
 
     Codes used and perplexity depend on how many tokens they were counted over, so their names carry it.
@@ -44,7 +46,7 @@ def validate(model: VQModel, reconstruction: Reconstruction, images: Images, mos
     count = min(most, len(images))
     sums: dict[str, float] = {}
     hits = torch.zeros(model.quantize.codebook_size, dtype=torch.int64)
-    for batch, reconstructions, indices in reconstruct(model, images, spread(count, len(images)), batch_size):
+    for batch, reconstructions, indices in reconstruct(model, view, images, spread(count, len(images)), batch_size):
         nll, parts = reconstruction(batch, reconstructions)
         for name, value in {"nll": nll, **parts}.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
@@ -54,11 +56,11 @@ def validate(model: VQModel, reconstruction: Reconstruction, images: Images, mos
     values["validation/images"] = count
     values[f"validation/codes_used_{over}"] = float(stats.codes_used(hits.numpy()))
     values[f"validation/perplexity_{over}"] = float(stats.perplexity(hits.numpy()))
-    return Validation(values, _grid(model, images, batch_size))
+    return Validation(values, _grid(model, view, images, batch_size))
 
 
-def _grid(model: VQModel, images: Images, batch_size: int) -> Tensor:
+def _grid(model: VQModel, view: View, images: Images, batch_size: int) -> Tensor:
     chosen = spread(min(SHOWN, len(images)), len(images))
-    batches = [(batch, made) for batch, made, _ in reconstruct(model, images, chosen, batch_size)]
+    batches = [(batch, made) for batch, made, _ in reconstruct(model, view, images, chosen, batch_size)]
     rows = [torch.cat(row) for row in zip(*batches, strict=True)]
-    return make_grid(to_unit_range(torch.cat(rows)), nrow=len(chosen)).cpu()
+    return make_grid(to_unit_range(view.picture(torch.cat(rows))), nrow=len(chosen)).cpu()

@@ -1,14 +1,21 @@
+import base64
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.reports import write_report
+from vqtool.reports.page import Panel, hang
 
 from .synthetic_tokens import (
     SMALL,
@@ -82,7 +89,7 @@ def test_the_page_opens_with_the_numbers_of_the_evaluation(full, text):
     assert found["codes sampled, of 40 in train and of K = 64"] == str(evaluation["codes_sampled"])
     assert found["dead mass"] == "1.3e-5"
     assert found["FID ↓"] == "–"
-    assert "fewer than 2048 images" in text
+    assert "Not measured on the test split: fid (fewer than 2048 images)." in text
     assert text.index("NLL, nats per token") < text.index("Validation NLL rises") < text.index("<figure")
 
 
@@ -99,7 +106,8 @@ def test_an_evaluation_that_disagrees_with_its_codes_is_told(tmp_path):
 
 def test_a_dead_code_that_is_sampled_is_a_problem_on_the_page(text):
     expected = f"1 of the 24 codes that never occur in training were sampled, 7 times .*: {SMALL.dead[0]}\\."
-    assert re.search(r"<strong>problem</strong> " + expected, text)
+    assert re.search(r"<strong>problem</strong> " + expected, text[: text.index("<h2>Findings")])
+    assert re.search(r"<strong>problem</strong> " + expected, text[text.index("<h2>Codes (test split)") :])
 
 
 def test_a_model_that_samples_no_dead_code_has_no_such_problem(tmp_path):
@@ -206,11 +214,21 @@ def test_a_single_position_and_a_single_code_can_be_drawn(tmp_path):
     assert cards(text)["codes never learned"] == "1 of 1"
 
 
+def test_the_page_keeps_white_and_the_colour_of_a_lone_mark(tmp_path):
+    figure = Figure(figsize=(8, 4))
+    noise = np.random.default_rng(0).random((300, 300))
+    for axes, colours in zip(figure.subplots(1, 2), ("viridis", "RdBu_r"), strict=True):
+        axes.imshow(noise, cmap=colours)
+    figure.axes[0].plot(100, 100, marker="o", markersize=2, color="#ff00ff")
+    (picture,) = hang([Panel("mark", "Mark", "", figure)], tmp_path)
+    with Image.open(BytesIO(base64.b64decode(picture.source.partition(",")[2]))) as embedded:
+        pixels = np.asarray(embedded.convert("RGB"), int)
+    assert np.abs(pixels - [255, 0, 255]).max(-1).min() < 24
+    assert (pixels[0, 0] == 255).all()
+
+
 @pytest.mark.slow
 def test_a_large_codebook_is_drawn_in_little_memory(tmp_path):
-    import subprocess
-    import sys
-
     world = World(K=16_384, alive=15_000, grid=(16, 16), images=2000, samples=2000)
     run = write_token_run(tmp_path / "run", world, T=300)
     code = (

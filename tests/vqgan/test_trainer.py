@@ -11,40 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from runs import PowerCutError, metrics, same, state
 
 from vqtool.diagnostics.errors import RunFailedError
 from vqtool.diagnostics.run import RunDirectory
-from vqtool.vqgan.learner import Learner
 from vqtool.vqgan.launch import train
+from vqtool.vqgan.learner import Learner
 
 GAN = {"disc_start": 4, "disc_channels": 8, "disc_layers": 1}
-
-
-def same(a, b, where="state"):
-    """Assert that two nested states are equal bit for bit."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            same(x, y, f"{where}[{i}]")
-    elif torch.is_tensor(a):
-        assert torch.equal(a, b) or (a.isnan() == b.isnan()).all(), where
-    else:
-        assert a == b, where
-
-
-def state(run):
-    loaded = torch.load(run.checkpoints / "last.ckpt", weights_only=True)
-    del loaded["seconds"]
-    return loaded
-
-
-def metrics(run):
-    return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in run.read_metrics()]
 
 
 def assert_same_run(a, b):
@@ -52,10 +26,6 @@ def assert_same_run(a, b):
     assert metrics(a) == metrics(b)
     pd.testing.assert_frame_equal(pd.read_parquet(a.trace / "quantize"), pd.read_parquet(b.trace / "quantize"))
     assert a.read_json(a.evaluation("test")) == b.read_json(b.evaluation("test"))
-
-
-class PowerCutError(BaseException):
-    pass
 
 
 @pytest.mark.parametrize("spec", ["standard+reset:every=4", "ema+reset:every=4", "entropy", "gumbel"])

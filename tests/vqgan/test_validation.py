@@ -10,6 +10,9 @@ from vqtool.vqgan.evaluation import evaluate_split, open_images
 from vqtool.vqgan.model import build_model
 from vqtool.vqgan.objective import Reconstruction
 from vqtool.vqgan.validation import spread, validate
+from vqtool.vqgan.views import view_named
+
+PHOTOGRAPH = view_named("image")
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def test_the_figures_do_not_depend_on_the_batches(setting, batch_size):
     with torch.no_grad():
         everything = normalize(images.batch(np.arange(8))[0])
         made, output = model.eval()(everything)
-    values, grid = validate(model, reconstruction, images, 100, batch_size)
+    values, grid = validate(model, PHOTOGRAPH, reconstruction, images, 100, batch_size)
     hits = np.bincount(output.indices.flatten(), minlength=16)
     assert values["validation/l1"] == pytest.approx((everything - made).abs().mean().item(), rel=1e-5)
     assert values["validation/codes_used_split"] == stats.codes_used(hits)
@@ -40,7 +43,7 @@ def test_the_figures_do_not_depend_on_the_batches(setting, batch_size):
 
 def test_codes_counted_over_part_of_the_split_have_another_name(setting):
     model, reconstruction, images, _ = setting
-    values, _ = validate(model, reconstruction, images, 5, 4)
+    values, _ = validate(model, PHOTOGRAPH, reconstruction, images, 5, 4)
     assert values["validation/images"] == 5
     assert "validation/codes_used_in_5_images" in values
     assert "validation/codes_used_split" not in values
@@ -49,7 +52,7 @@ def test_codes_counted_over_part_of_the_split_have_another_name(setting):
 def test_a_look_leaves_the_mode_of_the_model(setting):
     model, reconstruction, images, _ = setting
     model.train()
-    validate(model, reconstruction, images, 8, 4)
+    validate(model, PHOTOGRAPH, reconstruction, images, 8, 4)
     assert model.training
 
 

@@ -152,7 +152,7 @@ def sample_split(
             "generator": generator,
         },
     )
-    made = []
+    made = [torch.empty(0, *model.grid, dtype=torch.int64)]  # a rank may have nothing to sample
     for start in track("sample", range(0, len(rows), BATCH), -(-len(rows) // BATCH)):
         prefix, _ = split.batch(rows[start : start + BATCH])
         made.append(draw_codes(model, prefix.to(device), choice).cpu())

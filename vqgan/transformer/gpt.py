@@ -242,15 +242,6 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy, in nats per code, of the (B, N) ``targets`` under the last N of the (B, T, V) ``logits``.
-
-    The model reads ``torch.cat((prefix, codes), 1)[:, :-1]``: the last N logits are those of the codes, and what it
-    says about the prefix does not count.
-    """
-    return F.cross_entropy(logits[:, -targets.shape[1] :].flatten(0, 1), targets.flatten())
-
-
 def adamw(
     gpt: GPT, lr: float, *, betas: tuple[float, float] = (0.9, 0.95), weight_decay: float = 0.01
 ) -> torch.optim.AdamW:

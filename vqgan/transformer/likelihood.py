@@ -9,8 +9,8 @@ from ...diagnostics.ranks import sum_over_ranks
 from .model import CodeTransformer
 from .split import CodeSplit
 
-#: Logits that are held at once.
-LOGITS = 1 << 24
+#: Numbers that are held at once: logits, or features of the widest layer where they are more.
+HELD = 1 << 24
 TOP = (1, 5, 10)
 
 
@@ -42,8 +42,8 @@ class Likelihood:
         cells = (self._begin + targets).flatten()
         self._hits.index_add_(0, cells, torch.ones_like(cells))
         self._nll.index_add_(0, cells, -of_target.flatten().double())
-        above = (scores > of_target).sum(-1)
-        self._right += torch.stack([(above < k).sum() for k in TOP])
+        rank = (scores >= of_target).sum(-1)  # from 1; its equals come before it: of a uniform law nothing is right
+        self._right += torch.stack([(rank <= k).sum() for k in TOP])
         self._dead_mass += scores[..., self.dead].exp().sum().double()
 
     def reduce(self) -> None:
@@ -73,7 +73,8 @@ def likelihood(model: CodeTransformer, split: CodeSplit, rows: NDArray[np.int64]
     """Over the given rows of a split, in evaluation mode and float32; the model's mode is put back at the end."""
     result, was_training = Likelihood(model, dead), model.training
     model.eval()
-    size = max(1, LOGITS // (model.grid[0] * model.grid[1] * model.vocabulary.size))
+    widest = max(model.vocabulary.size, 4 * model.gpt.size.width)
+    size = max(1, HELD // (model.grid[0] * model.grid[1] * widest))
     for start in range(0, len(rows), size):
         prefix, codes = split.batch(rows[start : start + size])
         result.add(prefix.to(dead.device), codes.to(dead.device))

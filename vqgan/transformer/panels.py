@@ -3,10 +3,10 @@
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
-from typing import cast
-from unicodedata import combining, normalize
 
 import numpy as np
 import torch
@@ -161,14 +161,18 @@ def _fitting(text: str, font: Font, width: float) -> int:
 
 
 def _legible(text: str) -> str:
-    """One line of what can be drawn; letters without their accents, which the font does not have."""
-    letters = (c for c in normalize("NFKD", text[:_MOST_CHARACTERS]) if not combining(c))
-    return " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in letters).split())
+    """One line of what can be drawn."""
+    return " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text[:_MOST_CHARACTERS]).split())
 
 
 def _line_height(font: Font) -> int:
     return sum(font.getmetrics())
 
 
+@cache
 def _font(size: int) -> Font:
-    return cast(Font, ImageFont.load_default(size=size))
+    """DejaVu Sans, which comes with matplotlib and knows Latin, Greek and Cyrillic; Pillow's own font is ASCII."""
+    found = find_spec("matplotlib")  # which is not imported for it: figures belong to reports
+    assert found is not None
+    assert found.origin is not None
+    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)

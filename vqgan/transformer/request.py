@@ -11,7 +11,7 @@ from .drawing import Choice, known_codes
 from .sampling import Drawing
 from .trained import Trained
 
-KINDS = ("images", "completions")
+KINDS = ("samples", "completions")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Request:
         separate: Whether each image is also a file.
     """
 
-    what: str = "images"
+    what: str = "samples"
     count: int | None = None
     batch: int = 25
     seed: int = 0

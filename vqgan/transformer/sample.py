@@ -1,7 +1,6 @@
 """``vqtool sample``: from a run of the second stage to images on disk."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,10 @@ def sample(trained: Trained, request: Request, folder: Path) -> list[Path]:
         InputError: The request is none that the model can fulfil, or ``folder`` cannot be written.
     """
     request.check(trained)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"folder {folder} for the samples cannot be made: {error.strerror}") from None
     name = f"{request.what}-{trained.step:07d}-seed{request.seed}"
     return (_completions if request.what == "completions" else _images)(trained, request, folder, name)
 
@@ -47,28 +50,41 @@ def _completions(trained: Trained, request: Request, folder: Path, name: str) ->
 
 
 def _images(trained: Trained, request: Request, folder: Path, name: str) -> list[Path]:
-    classes = len(request.labels(trained)) if isinstance(trained.condition, ClassCondition) else 0
-    count = request.count or (classes * SHOWN_OF_CLASS if classes else 2 * ACROSS)
-    numbers = _shown(count, classes)
-    paths, kept = [folder / f"{name}.png"], []
-    with ExitStack() as stack:
-        gallery = None
-        if request.separate or count > len(numbers):
-            gallery = stack.enter_context(Gallery(folder / name))
-            paths.append(gallery.folder)
-        for first, made, scene in _batches(trained, request, count):
-            if gallery is not None:
-                gallery.add(made, scene.names or None)
-            here = numbers[(numbers >= first) & (numbers < first + len(made))] - first
-            kept += [_row(made, scene, place) for place in here]
-    save_png(_panel(kept, classes), paths[0])
-    return paths
+    panel_file, separate = folder / f"{name}.png", folder / name
+    if not request.separate and _count(trained, request) <= len(_shown(trained, request)):
+        save_png(draw_images(trained, request), panel_file)
+        return [panel_file]
+    with Gallery(separate) as gallery:
+        image = draw_images(trained, request, gallery)
+    save_png(image, panel_file)
+    return [panel_file, separate]
 
 
-def _batches(trained: Trained, request: Request, count: int) -> Iterator[tuple[int, Tensor, Scene]]:
+def draw_images(trained: Trained, request: Request, gallery: Gallery | None = None) -> Image.Image:
+    """New images, all of them into ``gallery``, and the panel of those that it shows."""
+    numbers, kept = _shown(trained, request), []
+    for first, made, scene in _batches(trained, request):
+        if gallery is not None:
+            gallery.add(made, scene.names or None)
+        here = numbers[(numbers >= first) & (numbers < first + len(made))] - first
+        kept += [_row(made, scene, place) for place in here]
+    return _panel(kept, _classes(trained, request))
+
+
+def _classes(trained: Trained, request: Request) -> int:
+    """How many classes are sampled, 0 where the model knows none."""
+    return len(request.labels(trained)) if isinstance(trained.condition, ClassCondition) else 0
+
+
+def _count(trained: Trained, request: Request) -> int:
+    return request.count or _classes(trained, request) * SHOWN_OF_CLASS or 2 * ACROSS
+
+
+def _batches(trained: Trained, request: Request) -> Iterator[tuple[int, Tensor, Scene]]:
     """The images (B, 3, H, W) of each batch with the number of its first and what it was sampled under."""
     model, tokenizer, grid = trained.model, trained.frozen.first, request.grid(trained)
-    scenes, size = open_scenes(trained, request, count, grid), request.batch
+    count, size = _count(trained, request), request.batch
+    scenes = open_scenes(trained, request, count, grid)
     for number in track("sample", range(-(-count // size)), -(-count // size)):
         wanted = np.arange(number * size, min((number + 1) * size, count))
         # A last batch that is not full draws as many random numbers as a full one: what is asked for beside an image
@@ -84,8 +100,9 @@ def _batches(trained: Trained, request: Request, count: int) -> Iterator[tuple[i
         yield int(wanted[0]), tokenizer.decode(codes[part]).cpu(), Scene(prefix[part], scene.names[part], seen)
 
 
-def _shown(count: int, classes: int) -> NDArray[np.int64]:
+def _shown(trained: Trained, request: Request) -> NDArray[np.int64]:
     """The numbers of the samples that the panel shows: of each class the first ones, else the first of all."""
+    count, classes = _count(trained, request), _classes(trained, request)
     if not classes:
         return np.arange(min(count, SHOWN))
     of_class = np.arange(count) * classes // count

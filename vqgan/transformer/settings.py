@@ -17,7 +17,7 @@ def build_transformer_config(tree: Mapping[str, Any]) -> TransformerConfig:
     """
     if tree.get("first_stage") is None:
         raise InputError("a transformer needs a finished first stage: name its run with --from RUN")
-    file = Path(tree["first_stage"]) / "config.yaml"
+    file = Path(str(tree["first_stage"])) / "config.yaml"
     if not file.is_file() and "codebook_size" not in tree:
         raise InputError(f"first stage {file.parent} is not a run: it has no config.yaml")
     return validated(TransformerConfig, merge(_of_first_stage(file) if file.is_file() else {}, tree))

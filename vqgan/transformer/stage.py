@@ -23,10 +23,13 @@ from .evaluation import evaluate_codes
 from .learner import TransformerLearner
 from .likelihood import likelihood
 from .model import build_transformer
+from .panels import save_png
 from .pictures import completions
+from .request import Request
+from .sample import draw_images
 from .split import CodeSplit
 from .tokens import hits
-from .trained import Frozen, cache_of
+from .trained import Frozen, Trained, cache_of
 
 #: Images that a look completes.
 SHOWN = 8
@@ -104,10 +107,22 @@ class SecondStage:
         return Choice(known_codes(self.train_hits, device), 1.0, {"top_k": 100, "generator": generator})
 
     def finish(self, run: RunDirectory, writer: SummaryWriter | None, step: int) -> dict[str, Any]:
-        """The evaluation of the test split with its tables."""
-        found = evaluate_codes(
-            self.learner.model, self.frozen.first, self.splits["test"], self.train_hits, self.config.sampling, "test"
-        )
+        """The evaluation of the test split with its tables, and a panel of samples."""
+        model, tokenizer, split = self.learner.model, self.frozen.first, self.splits["test"]
+        found = evaluate_codes(model, tokenizer, split, self.train_hits, self.config.sampling, "test")
         if self.fabric.is_global_zero:
             found.write(run, "test")
+            trained = Trained(
+                self.config,
+                step,
+                self.frozen,
+                split.condition,
+                model,
+                self.splits["test"].images.classes,
+                self.train_hits,
+            )
+            made = draw_images(trained, Request(top_k=100, split="test"))
+            save_png(made, run.samples / f"samples-{step:07d}.png")
+            if writer is not None:
+                writer.add_image("samples", to_tensor(made), step)
         return found.figures

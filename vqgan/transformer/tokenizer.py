@@ -88,8 +88,9 @@ class Tokenizer:
 
     @torch.no_grad()
     def encode(self, crops: Tensor) -> Tensor:
-        """(B, planes, S, S) uint8 -> codes (B, S / f, S / f) int64, in float32."""
-        return self.model.encode(self.view.load(crops, self.device)).indices
+        """(B, planes, S, S) uint8 -> codes (B, S / f, S / f) int64, in float32 whatever the autocast."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.model.encode(self.view.load(crops, self.device)).indices
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:

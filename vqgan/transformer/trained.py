@@ -12,11 +12,10 @@ from ..checkpoint import load_checkpoint, load_weights
 from ..config import RunConfig
 from ..data import Images
 from ..data.store import cache_folder
-from ..settings import load_config
+from ..settings import load_config, validated
 from .conditions import Condition, open_condition
 from .config import TransformerConfig
 from .model import CodeTransformer, build_transformer
-from .settings import build_transformer_config
 from .split import CodeSplit
 from .tokenizer import Tokenizer
 
@@ -34,12 +33,9 @@ class Frozen(NamedTuple):
         Raises:
             InputError: A run is missing or not finished, or its codebook or its images are of another size.
         """
-        files = _files(run)
+        files, stage = _files(run), config.condition.stage
         if files.first.is_file():
-            return cls(
-                Tokenizer.load(files.first), Tokenizer.load(files.condition) if files.condition.is_file() else None
-            )
-        stage = config.condition.stage
+            return cls(Tokenizer.load(files.first), None if stage is None else Tokenizer.load(files.condition))
         frozen = cls(Tokenizer.of_run(config.first_stage), None if stage is None else Tokenizer.of_run(stage))
         frozen._check(config)
         return frozen
@@ -152,4 +148,4 @@ def second_stage_config(run: RunDirectory) -> TransformerConfig:
             f"{run.path} is a run of the first stage: train the second on it with "
             f"vqtool train --stage transformer --from {run.path}"
         )
-    return build_transformer_config(tree)
+    return validated(TransformerConfig, tree)  # it is whole: the folder of the first stage may be gone, or another now

@@ -1,0 +1,34 @@
+"""Runs compared bit for bit."""
+
+import torch
+
+
+class PowerCutError(BaseException):
+    pass
+
+
+def same(a, b, where="state"):
+    """Assert that two nested states are equal bit for bit."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            same(x, y, f"{where}[{i}]")
+    elif torch.is_tensor(a):
+        assert torch.equal(a, b) or (a.isnan() == b.isnan()).all(), where
+    else:
+        assert a == b, where
+
+
+def state(run):
+    loaded = torch.load(run.checkpoints / "last.ckpt", weights_only=True)
+    del loaded["seconds"]
+    return loaded
+
+
+def metrics(run):
+    return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in run.read_metrics()]
