@@ -23,32 +23,26 @@ class Recipe(NamedTuple):
     then: str = "codes"
 
 
+SHORT: dict[str, Any] = {
+    "steps": 400,
+    "batch_size": 32,
+    "every": 10,
+    "log_every": 10,
+    "validate_every": 100,
+    "checkpoint_every": 100,
+}
 SMALL: dict[str, Any] = {
     "data": {"spec": "photos", "image_size": 32},
     "model": {"ch": 32, "ch_mult": [1, 2, 2], "num_res_blocks": 1, "attn_resolutions": [], "z_channels": 64},
     "quantizer": {"codebook_size": 512, "dim": 64},
     "optimizer": {"lr": 1e-3},
-    "train": {
-        "steps": 400,
-        "batch_size": 32,
-        "every": 10,
-        "log_every": 10,
-        "validate_every": 100,
-        "checkpoint_every": 100,
-    },
+    "train": SHORT,
 }
 
 CODES: dict[str, Any] = {
     "transformer": {"size": "tiny"},
     "optimizer": {"lr": 1e-3, "warmup_steps": 100, "schedule": "cosine", "clip_norm": 1.0},
-    "train": {
-        "steps": 400,
-        "batch_size": 32,
-        "every": 10,
-        "log_every": 10,
-        "validate_every": 100,
-        "checkpoint_every": 100,
-    },
+    "train": SHORT,
 }
 
 RECIPES: dict[str, Recipe] = {
@@ -66,7 +60,7 @@ RECIPES: dict[str, Recipe] = {
         {
             **SMALL,
             "quantizer": {"codebook_size": 1024, "dim": 64},
-            "train": {**SMALL["train"], "steps": 1000, "validate_every": 500, "checkpoint_every": 500},
+            "train": {**SHORT, "steps": 1000, "validate_every": 500, "checkpoint_every": 500},
         },
         then="codes-cifar10",
     ),
@@ -102,7 +96,7 @@ RECIPES: dict[str, Recipe] = {
             **CODES,
             "condition": {"kind": "class", "drop": 0.1},
             "train": {
-                **CODES["train"],
+                **SHORT,
                 "steps": 4000,
                 "batch_size": 64,
                 "every": 20,

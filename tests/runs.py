@@ -1,10 +1,29 @@
 """Runs compared bit for bit."""
 
+from contextlib import contextmanager
+
+import pytest
 import torch
 
 
 class PowerCutError(BaseException):
     pass
+
+
+@contextmanager
+def power_cut(learner, at):
+    """Training breaks off before step ``at``."""
+    step = learner.step
+
+    def cut(self, number, batches):
+        if number == at:
+            raise PowerCutError
+        return step(self, number, batches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learner, "step", cut)
+        with pytest.raises(PowerCutError):
+            yield
 
 
 def same(a, b, where="state"):

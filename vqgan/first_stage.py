@@ -8,11 +8,10 @@ from torch.utils.tensorboard import SummaryWriter
 from ..diagnostics import RunDirectory, Sink, TraceSink, stats
 from ..diagnostics.tensorboard import TensorBoardSink, add_layout, add_projector
 from .config import Config
-from .data import Batches
 from .evaluation import evaluate_split, open_images, tell
 from .learner import CODEBOOK, Learner
 from .objective import Losses
-from .stage import Look, Picture
+from .stage import Look, Picture, open_batches
 from .validation import validate
 from .views import view_named
 
@@ -27,16 +26,7 @@ class FirstStage:
         self.images = {name: self.view.over(split) for name, split in images.items()}
         if fabric.is_global_zero:
             tell(self.images)
-        settings = config.train
-        self.batches = Batches(
-            self.images["train"],
-            settings.batch_size,
-            settings.seed,
-            fabric.world_size,
-            fabric.global_rank,
-            settings.accumulate,
-            config.data.flip,
-        )
+        self.batches = open_batches(fabric, config, self.images["train"])
         self.learner = Learner(fabric, config, [])
 
     def start(self) -> None:

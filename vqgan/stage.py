@@ -1,13 +1,23 @@
-"""What the trainer asks of a stage."""
+"""What the trainer asks of a stage, and what stages have in common."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ..diagnostics import RunDirectory, Sink
+from .config import RunConfig
+from .data.batches import Batches, Drawn
 from .objective import Losses
+
+
+def open_batches(fabric: Fabric, config: RunConfig, split: Drawn) -> Batches:
+    """The batches of a run, and of them this rank's share."""
+    train = config.train
+    rank, ranks = fabric.global_rank, fabric.world_size
+    return Batches(split, train.batch_size, train.seed, ranks, rank, train.accumulate, config.data.flip)
 
 
 class Picture(NamedTuple):

@@ -6,7 +6,7 @@ import torch
 
 from vqtool.diagnostics.errors import InputError
 from vqtool.vqgan.data import Images
-from vqtool.vqgan.data.images import DecodeReport
+from vqtool.vqgan.data.images import DecodeReport, Maps
 from vqtool.vqgan.model import build_model
 from vqtool.vqgan.transformer.conditions import (
     ClassCondition,
@@ -157,6 +157,20 @@ def test_a_spatial_condition_is_the_codes_of_its_own_stage(conditioned, edge_sta
     assert prefixes.dtype == torch.int64
     assert prefixes.unique().numel() > 2
     assert not torch.equal(prefixes[1], prefixes[2])
+
+
+def test_a_segmentation_is_read_from_the_maps(conditioned, tiny, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 3, (2, 4, 16, 16), np.uint8)
+    crops = np.array([[offset, 16, 16, 0, 0, 0] for offset in (0, 4 * 16 * 16)])
+    report, maps = DecodeReport(2, 1.0, False), Maps("segmentation", 2)
+    images = Images(pixels.ravel(), crops, 16, ("all",), [], report, key="planted", maps=maps)
+    config = tiny(data={"view": "segmentation:3"}, model={"ch_mult": [1, 1, 1]}, quantizer={"init": "normal"})
+    stage = Tokenizer(config, build_model(config).state_dict(), tmp_path)
+    mirrored = np.array([False, True])
+    prefixes = conditioned(stage, kind="spatial", stage="runs/labels").of(images)(np.arange(2), mirrored)
+    labels = torch.from_numpy(np.stack([pixels[0, 3:], pixels[1, 3:, :, ::-1]]))
+    assert torch.equal(prefixes, 16 + stage.encode(labels).flatten(1))
+    assert prefixes.unique().numel() > 2
 
 
 def test_codes_of_mirrored_conditions_are_not_computed_in_vain(conditioned, edge_stage, splits, tmp_path):

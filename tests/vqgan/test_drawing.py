@@ -83,11 +83,13 @@ def test_known_codes_are_those_with_a_hit():
 
 def test_a_large_image_of_the_size_of_the_window_is_an_ordinary_one(code_model):
     model, split = code_model(condition={"kind": "class", "drop": 0.1})
-    prefix = split.batch(np.arange(6))[0]
-    for scale in (1.0, 2.0):
+    prefix, grids = split.batch(np.arange(6))[0], {}
+    for scale in (1.0, 4.0):
         choice = Choice(KNOWN, scale, {"greedy": True})
         large = draw_large(model, prefix, (4, 4), (4, 4), choice)
         assert torch.equal(large, draw_codes(model, prefix, choice))
+        grids[scale] = large
+    assert not torch.equal(grids[1.0], grids[4.0])
 
 
 def test_a_large_image_has_its_own_size_and_known_codes_only(code_model):

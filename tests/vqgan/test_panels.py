@@ -141,7 +141,7 @@ def test_a_row_label_is_half_way_down_its_image():
 def test_a_short_label_is_whole_and_a_long_one_ends_with_an_ellipsis():
     font = panels._font(13)
     assert panels._wrapped("dog", font, 96, 3) == ["dog"]
-    lines = panels._wrapped("golden retriever, a gun dog with a dense coat", font, 96, 2)
+    lines = panels._wrapped("golden retriever, a gun dog with a dense coat", font, 120, 2)
     assert lines[0] == "golden retriever,"
     assert lines[1].startswith("a gun dog")
     assert lines[1].endswith("…")

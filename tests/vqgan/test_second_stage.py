@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs import PowerCutError, metrics, same, state
+from runs import metrics, power_cut, same, state
 
 from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.run import RunDirectory
@@ -59,22 +59,13 @@ def assert_same_run(a, b):
 
 
 @pytest.mark.parametrize("condition", [{"kind": "none"}, {"kind": "class", "drop": 0.3}, {"kind": "coordinates"}])
-def test_a_run_that_broke_off_goes_on_as_if_it_had_not(second, tmp_path, monkeypatch, condition):
+def test_a_run_that_broke_off_goes_on_as_if_it_had_not(second, tmp_path, condition):
     config = second(condition=condition)
     whole, broken = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "broken")
     train(config, whole.path)
 
-    step = TransformerLearner.step
-
-    def cut(self, number, batches):
-        if number == 8:
-            raise PowerCutError
-        return step(self, number, batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TransformerLearner, "step", cut)
-        with pytest.raises(PowerCutError):
-            train(config, broken.path)
+    with power_cut(TransformerLearner, at=8):
+        train(config, broken.path)
     assert not broken.done.exists()
     assert train(config, broken.path, resume=True) == "done"
     assert_same_run(whole, broken)

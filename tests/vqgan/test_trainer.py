@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs import PowerCutError, metrics, same, state
+from runs import metrics, power_cut, same, state
 
 from vqtool.diagnostics.errors import RunFailedError
 from vqtool.diagnostics.run import RunDirectory
@@ -29,22 +29,13 @@ def assert_same_run(a, b):
 
 
 @pytest.mark.parametrize("spec", ["standard+reset:every=4", "ema+reset:every=4", "entropy", "gumbel"])
-def test_a_run_that_broke_off_goes_on_as_if_it_had_not(tiny, tmp_path, monkeypatch, spec):
+def test_a_run_that_broke_off_goes_on_as_if_it_had_not(tiny, tmp_path, spec):
     config = tiny(quantizer={"spec": spec}, loss=GAN, optimizer={"schedule": "cosine", "warmup_steps": 3})
     whole, broken = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "broken")
     train(config, whole.path)
 
-    step = Learner.step
-
-    def cut(self, number, batches):
-        if number == 8:
-            raise PowerCutError
-        return step(self, number, batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", cut)
-        with pytest.raises(PowerCutError):
-            train(config, broken.path)
+    with power_cut(Learner, at=8):
+        train(config, broken.path)
     assert not broken.done.exists()
     assert train(config, broken.path, resume=True) == "done"
     assert_same_run(whole, broken)

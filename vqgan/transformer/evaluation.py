@@ -93,8 +93,8 @@ def evaluate_codes(
     sampled = sample_split(model, split, train_hits, settings, device)
     distance = _distance(tokenizer, split, sampled)
     data = np.asarray(split.codes).reshape(len(split), -1)
-    gap = total_variation_interval(data, sampled.reshape(len(sampled), -1), len(train_hits))
     codes, positions = _tables(found, sampled, train_hits)
+    missing: dict[str, str] = {}
     figures = found.figures()
     bits = figures["nll"] * data.shape[1] / math.log(2) / (3 * split.images.image_size**2)
     return CodeEvaluation(
@@ -109,20 +109,28 @@ def evaluate_codes(
             "token_perplexity": math.exp(figures["nll"]),
             "samples": len(sampled),
             "sampling": settings.model_dump(mode="json", exclude={"count"}),
-            "total_variation": gap.estimate,
-            "total_variation_low": gap.low,
-            "total_variation_high": gap.high,
-            "total_variation_floor": gap.floor,
+            **_gap(data, sampled.reshape(len(sampled), -1), len(train_hits), missing),
             "codes_in_train": int((codes["train"] > 0).sum()),
             "codes_in_split": int((codes["data"] > 0).sum()),
             "codes_sampled": int((codes["sampled"] > 0).sum()),
             "unlearned_codes": int(_unlearned(codes).sum()),
             **distance.compute(),
-            "missing": distance.missing,
+            "missing": missing | distance.missing,
         },
         codes,
         positions,
     )
+
+
+def _gap(
+    data: NDArray[np.int64], sampled: NDArray[np.int64], codebook_size: int, missing: dict[str, str]
+) -> dict[str, float | None]:
+    """The total variation with its interval; None, and an entry in ``missing``, where one image is all there is."""
+    names = [f"total_variation{part}" for part in ("", "_low", "_high", "_floor")]
+    if len(data) < 2:
+        missing["total_variation"] = "the split has one image: no telling how far chance alone goes"
+        return dict.fromkeys(names)
+    return dict(zip(names, total_variation_interval(data, sampled, codebook_size), strict=True))
 
 
 def _unlearned(codes: pd.DataFrame) -> pd.Series:

@@ -8,7 +8,7 @@ import torch
 from ...diagnostics.errors import InputError, unknown
 from .conditions import ClassCondition
 from .drawing import Choice, known_codes
-from .sampling import Drawing
+from .sampling import Drawing, draw
 from .trained import Trained
 
 KINDS = ("samples", "completions")
@@ -50,10 +50,10 @@ class Request:
     split: str = "validation"
     separate: bool = False
 
-    def choice(self, trained: Trained, number: int) -> Choice:
-        """How the codes of batch ``number`` are chosen: each batch has random numbers of its own."""
+    def choice(self, trained: Trained, first: int) -> Choice:
+        """How the codes of the batch that begins with image ``first`` are chosen, with random numbers of its own."""
         device = trained.frozen.first.device
-        seed = int(np.random.SeedSequence((self.seed, number)).generate_state(1, np.uint64)[0])
+        seed = int(np.random.SeedSequence((self.seed, first)).generate_state(1, np.uint64)[0])
         drawing: Drawing = {
             "temperature": self.temperature,
             "top_k": self.top_k,
@@ -117,6 +117,7 @@ class Request:
         """
         self.labels(trained)
         self.grid(trained)
+        draw(torch.zeros(1, 1), temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
         if self.guidance != 1 and not trained.config.condition.drop:
             raise InputError(
                 f"--guidance {self.guidance} needs a transformer that was trained without its condition now and then: "

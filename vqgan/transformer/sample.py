@@ -1,6 +1,7 @@
 """``vqtool sample``: from a run of the second stage to images on disk."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ...diagnostics.errors import InputError
 from ...diagnostics.progress import track
 from ..validation import spread
 from .conditions import ClassCondition
@@ -50,8 +52,8 @@ def _completions(trained: Trained, request: Request, folder: Path, name: str) ->
 
 
 def _images(trained: Trained, request: Request, folder: Path, name: str) -> list[Path]:
-    panel_file, separate = folder / f"{name}.png", folder / name
-    if not request.separate and _count(trained, request) <= len(_shown(trained, request)):
+    panel_file, separate, layout = folder / f"{name}.png", folder / name, Layout.of(trained, request)
+    if not request.separate and len(layout.shown) == layout.total:
         save_png(draw_images(trained, request), panel_file)
         return [panel_file]
     with Gallery(separate) as gallery:
@@ -60,54 +62,56 @@ def _images(trained: Trained, request: Request, folder: Path, name: str) -> list
     return [panel_file, separate]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How many images there are, over how many classes (0: the model knows none), and which the panel shows."""
+
+    total: int
+    classes: int
+
+    @classmethod
+    def of(cls, trained: Trained, request: Request) -> "Layout":
+        """What a request means for a model."""
+        classes = len(request.labels(trained)) if isinstance(trained.condition, ClassCondition) else 0
+        return cls(request.count or classes * SHOWN_OF_CLASS or 2 * ACROSS, classes)
+
+    @property
+    def shown(self) -> NDArray[np.int64]:
+        """Their numbers: of each class the first ones, else the first of all."""
+        if not self.classes:
+            return np.arange(min(self.total, SHOWN))
+        of_class = np.arange(self.total) * self.classes // self.total
+        place = np.arange(self.total) - np.searchsorted(of_class, of_class)
+        return np.flatnonzero(place < SHOWN_OF_CLASS)
+
+
 def draw_images(trained: Trained, request: Request, gallery: Gallery | None = None) -> Image.Image:
     """New images, all of them into ``gallery``, and the panel of those that it shows."""
-    numbers, kept = _shown(trained, request), []
-    for first, made, scene in _batches(trained, request):
+    layout, kept = Layout.of(trained, request), []
+    for first, made, scene in _batches(trained, request, layout.total):
         if gallery is not None:
             gallery.add(made, scene.names or None)
-        here = numbers[(numbers >= first) & (numbers < first + len(made))] - first
+        here = layout.shown[(layout.shown >= first) & (layout.shown < first + len(made))] - first
         kept += [_row(made, scene, place) for place in here]
-    return _panel(kept, _classes(trained, request))
+    return _panel(kept, by_class=layout.classes > 1)
 
 
-def _classes(trained: Trained, request: Request) -> int:
-    """How many classes are sampled, 0 where the model knows none."""
-    return len(request.labels(trained)) if isinstance(trained.condition, ClassCondition) else 0
-
-
-def _count(trained: Trained, request: Request) -> int:
-    return request.count or _classes(trained, request) * SHOWN_OF_CLASS or 2 * ACROSS
-
-
-def _batches(trained: Trained, request: Request) -> Iterator[tuple[int, Tensor, Scene]]:
+def _batches(trained: Trained, request: Request, total: int) -> Iterator[tuple[int, Tensor, Scene]]:
     """The images (B, 3, H, W) of each batch with the number of its first and what it was sampled under."""
-    model, tokenizer, grid = trained.model, trained.frozen.first, request.grid(trained)
-    count, size = _count(trained, request), request.batch
-    scenes = open_scenes(trained, request, count, grid)
-    for number in track("sample", range(-(-count // size)), -(-count // size)):
-        wanted = np.arange(number * size, min((number + 1) * size, count))
+    model, tokenizer, grid, size = trained.model, trained.frozen.first, request.grid(trained), request.batch
+    scenes = open_scenes(trained, request, total, grid)
+    for first in track("sample", range(0, total, size), -(-total // size)):
         # A last batch that is not full draws as many random numbers as a full one: what is asked for beside an image
         # does not change it.
-        scene = scenes(np.minimum(np.arange(number * size, (number + 1) * size), count - 1))
-        prefix, choice = scene.prefix.to(tokenizer.device), request.choice(trained, number)
+        scene = scenes(np.minimum(np.arange(first, first + size), total - 1))
+        prefix, choice = scene.prefix.to(tokenizer.device), request.choice(trained, first)
         if request.size is None:
             codes = draw_codes(model, prefix, choice)
         else:
             codes = draw_large(model, prefix, grid, request.window or model.grid, choice)
-        part = slice(0, len(wanted))
+        part = slice(0, min(size, total - first))
         seen = None if scene.seen is None else scene.seen[part].cpu()
-        yield int(wanted[0]), tokenizer.decode(codes[part]).cpu(), Scene(prefix[part], scene.names[part], seen)
-
-
-def _shown(trained: Trained, request: Request) -> NDArray[np.int64]:
-    """The numbers of the samples that the panel shows: of each class the first ones, else the first of all."""
-    count, classes = _count(trained, request), _classes(trained, request)
-    if not classes:
-        return np.arange(min(count, SHOWN))
-    of_class = np.arange(count) * classes // count
-    place = np.arange(count) - np.searchsorted(of_class, of_class)
-    return np.flatnonzero(place < SHOWN_OF_CLASS)
+        yield first, tokenizer.decode(codes[part]).cpu(), Scene(prefix[part], scene.names[part], seen)
 
 
 def _row(made: Tensor, scene: Scene, place: int) -> tuple[Tensor, str, Tensor | None]:
@@ -115,9 +119,9 @@ def _row(made: Tensor, scene: Scene, place: int) -> tuple[Tensor, str, Tensor | 
     return made[place], name, None if scene.seen is None else scene.seen[place]
 
 
-def _panel(kept: list[tuple[Tensor, str, Tensor | None]], classes: int) -> Image.Image:
+def _panel(kept: list[tuple[Tensor, str, Tensor | None]], *, by_class: bool) -> Image.Image:
     images, names, seen = zip(*kept, strict=True)
-    if classes and len(set(names)) > 1:
+    if by_class:
         return _by_class(list(images), list(names))
     if seen[0] is not None:
         pairs = torch.stack([torch.stack(part[:ACROSS]) for part in (seen, images)])

@@ -11,10 +11,9 @@ from torchvision.transforms.functional import to_tensor
 
 from ...diagnostics import RunDirectory, Sink, TraceSink
 from ...diagnostics.token_board import TokenBoardSink
-from ..data import Batches
 from ..evaluation import open_images, tell
 from ..objective import Losses
-from ..stage import Look, Picture
+from ..stage import Look, Picture, open_batches
 from ..validation import spread
 from .conditions import open_condition
 from .config import TransformerConfig
@@ -56,16 +55,7 @@ class SecondStage:
                 for name, part in images.items()
             }
         self.train_hits = hits(self.splits["train"].codes, config.codebook_size)
-        settings = config.train
-        self.batches = Batches(
-            self.splits["train"],
-            settings.batch_size,
-            settings.seed,
-            fabric.world_size,
-            fabric.global_rank,
-            settings.accumulate,
-            config.data.flip,
-        )
+        self.batches = open_batches(fabric, config, self.splits["train"])
         data = {"classes": list(classes), "train_hits": self.train_hits.tolist()}
         model = build_transformer(config, condition, self.frozen.grid)
         self.learner = TransformerLearner(fabric, config, model, data)
