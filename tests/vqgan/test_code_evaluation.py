@@ -153,6 +153,14 @@ def test_the_gap_is_that_of_the_tables(found, code_model):
     assert 0 < found.figures["total_variation_floor"] < 1
 
 
+def test_a_split_of_one_image_has_no_gap_but_a_reason(evaluated, code_model):
+    model, split = code_model()
+    split.codes = split.codes[:1]
+    figures = evaluated(model, split).figures
+    assert figures["total_variation"] is figures["total_variation_high"] is None
+    assert "one image" in figures["missing"]["total_variation"]
+
+
 def test_the_gap_is_reckoned_over_images(evaluated, code_model, train_hits):
     model, split = code_model(**CLASS)
     sampled = sample_split(model, split, train_hits, SamplingSettings(count=20), CPU)

@@ -9,6 +9,8 @@ import torch
 
 from vqtool.diagnostics.errors import InputError
 from vqtool.vqgan.transformer import tokens
+from vqtool.vqgan.transformer.conditions import NoCondition
+from vqtool.vqgan.transformer.split import CodeSplit
 from vqtool.vqgan.transformer.tokenizer import Tokenizer
 from vqtool.vqgan.transformer.tokens import as_tensor, codes_of, hits
 
@@ -128,6 +130,17 @@ def test_what_a_killed_process_left_behind_is_not_read(tokenizer, splits, tmp_pa
     assert codes_of(tokenizer, splits["test"], tmp_path).any()
 
 
+def test_what_was_left_behind_long_ago_is_removed(tokenizer, splits, tmp_path):
+    (tmp_path / "codes").mkdir()
+    old, new = (tmp_path / "codes" / f"unfinished-{name}.npy" for name in ("old", "new"))
+    for file in (old, new):
+        file.write_bytes(b"")
+    os.utime(old, (0, 0))
+    codes_of(tokenizer, splits["test"], tmp_path)
+    assert not old.exists()
+    assert new.exists()
+
+
 def test_the_file_is_a_plain_array(tokenizer, splits, tmp_path):
     codes_of(tokenizer, splits["test"], tmp_path)
     (file,) = (tmp_path / "codes").iterdir()
@@ -145,7 +158,7 @@ def test_a_pickle_in_the_place_of_the_codes_is_not_run(tokenizer, splits, tmp_pa
     codes_of(tokenizer, splits["test"], tmp_path)
     (file,) = (tmp_path / "codes").iterdir()
     file.write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(ValueError, match="contains pickled"):
+    with pytest.raises(InputError, match="damaged: remove that file"):
         codes_of(tokenizer, splits["test"], tmp_path)
     assert not (tmp_path / "run").exists()
 
@@ -175,3 +188,12 @@ def test_hits_are_the_counts_of_all_codes():
     assert total.dtype == np.int64
     assert np.array_equal(total, np.bincount(codes.ravel(), minlength=33))
     assert total[7] == total[32] == 0
+
+
+def test_a_split_counts_the_codes_of_mirrored_crops_too_where_they_take_part(tokenizer, splits, tmp_path):
+    images, condition = splits["train"], NoCondition(16)
+    plain = CodeSplit(tokenizer, images, condition, tmp_path)
+    both = CodeSplit(tokenizer, images, condition, tmp_path, flip=True)
+    mirrored = hits(codes_of(tokenizer, images, tmp_path, mirrored=True), 16)
+    assert np.array_equal(both.hits(16), plain.hits(16) + mirrored)
+    assert plain.hits(16).sum() == 24 * 16

@@ -168,8 +168,8 @@ def test_without_a_condition_there_is_none_to_leave_out(refused):
 @pytest.mark.parametrize("guidance", [0.0, 3.0])
 def test_guidance_is_learned(second_stage, refused, guidance):
     message = (
-        f"sampling.guidance {guidance} needs a model that was trained without its condition now and then: "
-        "set condition.drop, such as 0.1"
+        f"sampling.guidance {guidance} needs a condition that training leaves out now and then: "
+        "condition.kind other than none, and condition.drop such as 0.1"
     )
     assert refused(condition={"kind": "class"}, sampling={"guidance": guidance}) == message
     assert second_stage(condition={"kind": "class"}, sampling={"guidance": 1.0}).sampling.guidance == 1
@@ -249,3 +249,9 @@ def test_a_copy_of_the_condition_that_is_gone_is_told(second_stage, first_stage,
     copy.unlink()
     with pytest.raises(InputError, match=rf"^no checkpoint {re.escape(str(copy))}"):
         Frozen.of(config, run)
+
+
+def test_a_start_token_of_ones_own_is_for_unconditional_sequences(second_stage, refused):
+    assert second_stage(transformer={"sos": 0}).transformer.sos == 0
+    message = refused(condition={"kind": "class"}, transformer={"sos": 0})
+    assert message.startswith("transformer.sos is the start of an unconditional sequence: with condition.kind class")

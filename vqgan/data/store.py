@@ -76,7 +76,7 @@ def _open(source: Source, image_size: int, entry: Path, cached: bool, skip_unrea
 
 
 def _write(source: Source, entry: Path, skip_unreadable: bool, progress: Progress) -> None:
-    _sweep(entry.parent)
+    sweep(entry.parent)
     unfinished = entry.parent / f"unfinished-{uuid4().hex}"
     unfinished.mkdir(parents=True)
     try:
@@ -89,12 +89,16 @@ def _write(source: Source, entry: Path, skip_unreadable: bool, progress: Progres
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Remove what killed processes left behind, and nothing that a running one may still be writing."""
     for unfinished in folder.glob("unfinished-*"):
         with suppress(FileNotFoundError):  # finished and renamed by another process just now
-            if time.time() - unfinished.stat().st_mtime > _ABANDONED_S:
+            if time.time() - unfinished.stat().st_mtime <= _ABANDONED_S:
+                continue
+            if unfinished.is_dir():
                 shutil.rmtree(unfinished, ignore_errors=True)
+            else:
+                unfinished.unlink()
 
 
 def _decode(source: Source, folder: Path, skip_unreadable: bool, progress: Progress) -> None:

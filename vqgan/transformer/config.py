@@ -104,7 +104,16 @@ class TransformerConfig(RunConfig):
     def _guidance_was_learned(self) -> Self:
         if self.sampling.guidance != 1 and not self.condition.drop:
             raise ValueError(
-                f"sampling.guidance {self.sampling.guidance} needs a model that was trained without its condition now "
-                "and then: set condition.drop, such as 0.1"
+                f"sampling.guidance {self.sampling.guidance} needs a condition that training leaves out now and then: "
+                "condition.kind other than none, and condition.drop such as 0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_the_unconditional_start(self) -> Self:
+        if self.transformer.sos is not None and self.condition.kind != "none":
+            raise ValueError(
+                f"transformer.sos is the start of an unconditional sequence: with condition.kind {self.condition.kind} "
+                "the condition is what a sequence starts with"
             )
         return self

@@ -35,6 +35,11 @@ def known_codes(train_hits: NDArray[np.int64], device: torch.device) -> Tensor:
     return torch.from_numpy(np.flatnonzero(train_hits)).to(device)
 
 
+def seed_of(*numbers: int) -> int:
+    """One seed for a generator from several numbers, another for every other list of them."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
 def draw_codes(model: CodeTransformer, prefix: Tensor, choice: Choice, given: Tensor | None = None) -> Tensor:
     """Grids of codes (B, h, w) after ``prefix`` (B, P); the first G in the model's order may be ``given`` (B, G)."""
     given = prefix.new_empty(len(prefix), 0) if given is None else given

@@ -17,7 +17,7 @@ from ...diagnostics.run import RunDirectory
 from ..evaluation import open_images
 from ..metrics import SampleDistance
 from .config import SamplingSettings
-from .drawing import Choice, draw_codes, known_codes
+from .drawing import Choice, draw_codes, known_codes, seed_of
 from .likelihood import Likelihood, likelihood
 from .model import CodeTransformer
 from .split import CodeSplit
@@ -149,7 +149,7 @@ def sample_split(
     """Codes (count, h, w) under the conditions of the split's images, evenly spread; see ``SamplingSettings``."""
     rank, ranks = rank_and_size()
     rows = (np.arange(settings.count) * len(split) // settings.count)[rank::ranks]
-    generator = torch.Generator(device).manual_seed(settings.seed + rank)
+    generator = torch.Generator(device).manual_seed(seed_of(settings.seed, rank))
     choice = Choice(
         known_codes(train_hits, device),
         settings.guidance,
@@ -180,13 +180,13 @@ def _distance(tokenizer: Tokenizer, split: CodeSplit, sampled: NDArray[np.int64]
     distance = SampleDistance(tokenizer.device)
     if distance.missing:
         return distance
-    seen = tokenizer.sees(split.images)
-    for start in track("fid: images", range(0, len(seen), BATCH), -(-len(seen) // BATCH)):
-        crops, _ = seen.batch(np.arange(start, min(start + BATCH, len(seen))))
-        distance.update_real(tokenizer.picture(crops))
-    for start in track("fid: samples", range(0, len(sampled), BATCH), -(-len(sampled) // BATCH)):
-        codes = as_tensor(sampled[start : start + BATCH])
-        distance.update_samples(tokenizer.decode(codes.to(tokenizer.device)))
+    seen, (rank, ranks) = tokenizer.sees(split.images), rank_and_size()
+    rows, codes = np.arange(len(seen))[rank::ranks], sampled[rank::ranks]
+    for start in track("fid: images", range(0, len(rows), BATCH), -(-len(rows) // BATCH)):
+        distance.update_real(tokenizer.picture(seen.batch(rows[start : start + BATCH])[0]))
+    for start in track("fid: samples", range(0, len(codes), BATCH), -(-len(codes) // BATCH)):
+        part = as_tensor(codes[start : start + BATCH]).to(tokenizer.device)
+        distance.update_samples(tokenizer.decode(part))
     return distance
 
 

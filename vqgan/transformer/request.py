@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from ...diagnostics.errors import InputError, unknown
 from .conditions import ClassCondition
-from .drawing import Choice, known_codes
+from .drawing import Choice, known_codes, seed_of
 from .sampling import Drawing, draw
 from .trained import Trained
 
@@ -53,13 +52,12 @@ class Request:
     def choice(self, trained: Trained, first: int) -> Choice:
         """How the codes of the batch that begins with image ``first`` are chosen, with random numbers of its own."""
         device = trained.frozen.first.device
-        seed = int(np.random.SeedSequence((self.seed, first)).generate_state(1, np.uint64)[0])
         drawing: Drawing = {
             "temperature": self.temperature,
             "top_k": self.top_k,
             "top_p": self.top_p,
             "greedy": self.greedy,
-            "generator": torch.Generator(device).manual_seed(seed),
+            "generator": torch.Generator(device).manual_seed(seed_of(self.seed, first)),
         }
         return Choice(known_codes(trained.train_hits, device), self.guidance, drawing)
 
@@ -120,7 +118,7 @@ class Request:
         draw(torch.zeros(1, 1), temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
         if self.guidance != 1 and not trained.config.condition.drop:
             raise InputError(
-                f"--guidance {self.guidance} needs a transformer that was trained without its condition now and then: "
+                f"--guidance {self.guidance} needs a transformer whose condition training left out now and then: "
                 "--set condition.drop=0.1"
             )
         if self.what == "completions" and self.size is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..data import Images
 from .conditions import Condition, chosen
 from .tokenizer import Tokenizer
-from .tokens import Codes, codes_of
+from .tokens import Codes, codes_of, hits
 
 
 class CodeSplit:
@@ -30,6 +30,11 @@ class CodeSplit:
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    def hits(self, codebook_size: int) -> NDArray[np.int64]:
+        """(K,) how often each code occurs, in mirrored crops too where those take part."""
+        total = hits(self.codes, codebook_size)
+        return total if self.mirrored is None else total + hits(self.mirrored, codebook_size)
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Prefixes (B, P) and codes (B, h, w), int64."""

@@ -27,7 +27,6 @@ from .pictures import completions
 from .request import Request
 from .sample import draw_images
 from .split import CodeSplit
-from .tokens import hits
 from .trained import Frozen, Trained, cache_of
 
 #: Images that a look completes.
@@ -54,7 +53,7 @@ class SecondStage:
                 name: CodeSplit(self.frozen.first, part, condition, cache, flip=config.data.flip and name == "train")
                 for name, part in images.items()
             }
-        self.train_hits = hits(self.splits["train"].codes, config.codebook_size)
+        self.train_hits = self.splits["train"].hits(config.codebook_size)
         self.batches = open_batches(fabric, config, self.splits["train"])
         data = {"classes": list(classes), "train_hits": self.train_hits.tolist()}
         model = build_transformer(config, condition, self.frozen.grid)

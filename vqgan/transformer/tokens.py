@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from ...diagnostics.errors import InputError
 from ...diagnostics.progress import track
 from ..data import Images
+from ..data.store import sweep
 from .tokenizer import Tokenizer
 
 #: (N, h, w) code indices, memory-mapped.
 Codes: TypeAlias = NDArray[Any]
 
 #: Pixels that are encoded at once.
-PIXELS = 1 << 18
+PIXELS = 1 << 20
 
 
 def codes_of(tokenizer: Tokenizer, images: Images, cache: Path, *, mirrored: bool = False) -> Codes:
@@ -31,7 +32,7 @@ def codes_of(tokenizer: Tokenizer, images: Images, cache: Path, *, mirrored: boo
         mirrored: The crops flipped left to right instead.
 
     Raises:
-        InputError: The cache cannot be written.
+        InputError: The cache cannot be written, or what is in it is damaged.
     """
     name = f"{tokenizer.fingerprint}-{images.key}{'-mirrored' if mirrored else ''}.npy"
     file = cache / "codes" / name
@@ -41,12 +42,16 @@ def codes_of(tokenizer: Tokenizer, images: Images, cache: Path, *, mirrored: boo
         except OSError as error:
             reason = f"({error.strerror}): set VQTOOL_CACHE to another one"
             raise InputError(f"cache folder {str(cache)!r} cannot be written {reason}") from error
-    return np.load(file, mmap_mode="r", allow_pickle=False)
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):
+        raise InputError(f"the cached codes {file} are damaged: remove that file") from None
 
 
 def _write(tokenizer: Tokenizer, images: Images, file: Path, mirrored: bool) -> None:
     """Beside its place, then renamed into it."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    sweep(file.parent)
     beside = file.with_name(f"unfinished-{uuid4().hex}.npy")
     side = images.image_size // tokenizer.factor
     dtype = np.uint16 if tokenizer.codebook_size <= 1 << 16 else np.int32
