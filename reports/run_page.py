@@ -112,9 +112,13 @@ def _training_panels(fact: RunFacts, sample: tuple[int, np.ndarray] | None) -> I
 
 
 def newest_picture(folder: Path, name: str) -> tuple[int, np.ndarray] | None:
-    """Step and image of the newest ``<name>-<step>.png`` that is whole, or None."""
-    pattern = re.compile(rf"{name}-(\d+)\.png")
-    found = {int(match[1]): path for path in folder.glob("*.png") if (match := pattern.fullmatch(path.name))}
+    """Step and image of the newest ``<name>-<step>.png`` that is whole, or None.
+
+    One that was drawn later, ``<name>-<step>-<how>.png``, counts where the run itself left none at that step.
+    """
+    pattern = re.compile(rf"{name}-(\d+)(-.*)?\.png")
+    paths = sorted(folder.glob("*.png"))  # of a step the run's own comes last: "-" before "."
+    found = {int(match[1]): path for path in paths if (match := pattern.fullmatch(path.name))}
     for step in sorted(found, reverse=True):
         with suppress(OSError, SyntaxError):  # how a PNG that is cut short fails
             return step, imread(found[step])

@@ -164,6 +164,13 @@ def test_the_newest_samples_are_shown(tmp_path):
     assert "Samples of the transformer at step 500" in write_report(run.path).read_text()
 
 
+def test_samples_that_were_drawn_after_the_run_are_shown_where_it_left_none(tmp_path):
+    run = write_light_run(tmp_path / "run")
+    write_pictures(run, 20)
+    (run.samples / "samples-0000020.png").rename(run.samples / "samples-0000020-seed0-guidance-2.0.png")
+    assert "Samples of the transformer at step 20" in write_report(run.path).read_text()
+
+
 def test_of_several_splits_test_comes_first(tmp_path):
     run = write_light_run(tmp_path / "run")
     write_evaluation(run, SMALL, 20, split="a-split", nll=99.0)

@@ -1,5 +1,6 @@
 """What is to be sampled, checked against the model that is to sample it."""
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +49,15 @@ class Request:
     window: tuple[int, int] | None = None
     split: str = "validation"
     separate: bool = False
+
+    @property
+    def told(self) -> str:
+        """The seed, and all else about the drawing that is not as by default, as a part of a file name."""
+        names = ("temperature", "top_k", "top_p", "greedy", "guidance", "classes", "size", "window", "split")
+        values = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Request, name)}
+        values = {name: "x".join(map(str, v)) if isinstance(v, tuple) else v for name, v in values.items()}
+        parts = [f"seed{self.seed}", *(f"{name}-{value}".replace("_", "-") for name, value in values.items())]
+        return re.sub(r"[^\w.-]", "_", "-".join(parts))[:150]
 
     def choice(self, trained: Trained, first: int) -> Choice:
         """How the codes of the batch that begins with image ``first`` are chosen, with random numbers of its own."""

@@ -39,7 +39,7 @@ def sample(trained: Trained, request: Request, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"folder {folder} for the samples cannot be made: {error.strerror}") from None
-    name = f"{request.what}-{trained.step:07d}-seed{request.seed}"
+    name = f"{request.what}-{trained.step:07d}-{request.told}"
     return (_completions if request.what == "completions" else _images)(trained, request, folder, name)
 
 
