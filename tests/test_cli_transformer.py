@@ -84,6 +84,7 @@ BAD_INPUT = [
     ("first stage that is a second", f"{BEGIN} --from run", ["first stage run", "'transformer'", "vqgan"]),
     ("another codebook size", f"{BEGIN} --from first --codebook-size 16", ["first has 8 codes", "16"]),
     ("another image size", f"{BEGIN} --from first --image-size 32", ["16 pixels", "data.image_size is 32"]),
+    ("another codebook size later", "train --resume --out run --codebook-size 4", ["first has 8 codes", "is 4"]),
     ("unknown stage", "train --stage transfromer", ["stage 'transfromer'", "did you mean 'transformer'"]),
     ("unknown condition", f"{BEGIN} --from first --condition clas", ["condition.kind", "'class'", "'clas'"]),
     ("spatial without a stage", f"{BEGIN} --from first --condition spatial", ["condition.stage"]),

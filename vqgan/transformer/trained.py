@@ -35,8 +35,9 @@ class Frozen(NamedTuple):
         """
         files, stage = _files(run), config.condition.stage
         if files.first.is_file():
-            return cls(Tokenizer.load(files.first), None if stage is None else Tokenizer.load(files.condition))
-        frozen = cls(Tokenizer.of_run(config.first_stage), None if stage is None else Tokenizer.of_run(stage))
+            frozen = cls(Tokenizer.load(files.first), None if stage is None else Tokenizer.load(files.condition))
+        else:
+            frozen = cls(Tokenizer.of_run(config.first_stage), None if stage is None else Tokenizer.of_run(stage))
         frozen._check(config)
         return frozen
 
