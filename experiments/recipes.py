@@ -84,14 +84,16 @@ RECIPES: dict[str, Recipe] = {
     ),
     "codes": Recipe(
         "A second stage of minutes: a transformer of 4 layers and width 128 over the codes of a small first stage.",
-        "PRICE",
+        "66 s for 400 steps on two CPU cores, over the codes of the recipe photos (ema+reset, by class): 2.94 nats per "
+        "token in the test split.",
         CODES,
         stage="transformer",
     ),
     "codes-cifar10": Recipe(
         "The second stage of docs/results.md: the codes of CIFAR-10 by class, a tenth of them without their class, so "
         "that samples can be guided.",
-        "PRICE",
+        "4,000 steps took 40 minutes on a busy CPU core, 27 on a quieter one. Over the 1,024 codes of ema+reset the test "
+        "split then had 5.56 nats per token, over the 55 codes that standard left alive 2.85; docs/results.md.",
         {
             **CODES,
             "condition": {"kind": "class", "drop": 0.1},

@@ -16,7 +16,7 @@ from tiny import Answer, assert_refused, call, image_folder, options, snapshot
 from vqtool.cli import RunOptions
 from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.run import RunDirectory
-from vqtool.experiments.recipes import recipe
+from vqtool.experiments.recipes import RECIPES, recipe
 
 COMMANDS = ("train", "ablate", "report", "evaluate", "sample", "recipes")
 HEAVY = ("torch", "pandas", "matplotlib", "lightning_fabric", "torchvision", "numpy")
@@ -391,8 +391,8 @@ def _wait_for(condition, seconds: float = 90) -> None:
 def test_recipes_are_listed_with_their_price(place):
     answer = call("recipes")
     assert answer.code == 0
-    for name in ("photos", "cifar10", "f16", "f16-16384"):
-        assert f"\n{name}\n" in f"\n{answer.out}"
+    for name, found in RECIPES.items():
+        assert f"\n{name} ({found.stage})\n" in f"\n{answer.out}"
     prices = [line.partition("Price:")[2].strip() for line in answer.out.splitlines() if "Price:" in line]
-    assert len(prices) == 4
+    assert len(prices) == len(RECIPES)
     assert all(prices)

@@ -155,7 +155,7 @@ def complete(
         for _ in range(total - G):
             code = _next_codes(gpt, fed, cache, guidance, allowed, drawing)[:, None]
             codes.append(code)
-            fed = code.repeat(copies, 1)
+            fed = torch.cat([code] * copies)
     return torch.cat(codes, 1)
 
 
