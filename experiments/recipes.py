@@ -92,8 +92,8 @@ RECIPES: dict[str, Recipe] = {
     "codes-cifar10": Recipe(
         "The second stage of docs/results.md: the codes of CIFAR-10 by class, a tenth of them without their class, so "
         "that samples can be guided.",
-        "4,000 steps took 40 minutes on a busy CPU core, 27 on a quieter one. Over the 1,024 codes of ema+reset the test "
-        "split then had 5.56 nats per token, over the 55 codes that standard left alive 2.85; docs/results.md.",
+        "4,000 steps took 40 minutes on a busy CPU core, 27 on a quieter one. Over the 1,024 codes of ema+reset the "
+        "test split then had 5.56 nats per token, over the 55 codes that standard left alive 2.85; docs/results.md.",
         {
             **CODES,
             "condition": {"kind": "class", "drop": 0.1},

@@ -5,7 +5,6 @@ from vqtool.experiments.recipes import RECIPES, recipe
 from vqtool.vqgan.settings import build_config
 from vqtool.vqgan.transformer.settings import build_transformer_config
 
-
 FIRST_STAGE = {"first_stage": "nowhere", "codebook_size": 16}
 
 
