@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from ..diagnostics import RunDirectory
@@ -72,7 +73,11 @@ def stage_of(run: RunDirectory) -> str:
 def _train(fabric: Fabric, config: RunConfig, folder: Path, resume: bool) -> Outcome:
     torch.manual_seed(config.train.seed + fabric.global_rank)
     run = RunDirectory(folder)
-    return Trainer(fabric, config, _stage(fabric, config, run), run, resume).run()
+    outcome = Trainer(fabric, config, _stage(fabric, config, run), run, resume).run()
+    if fabric.world_size > 1:
+        fabric.barrier()  # a rank that leaves while the group's threads are at work is aborted
+        dist.destroy_process_group()
+    return outcome
 
 
 def _stage(fabric: Fabric, config: RunConfig, run: RunDirectory) -> Stage:
