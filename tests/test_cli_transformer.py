@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from tiny import assert_refused, call, options, snapshot, surroundings
 
+import vqtool
 from vqtool.diagnostics.run import RunDirectory
 
 CODES = [
@@ -169,6 +170,19 @@ def test_both_stages_are_trained_by_one_command(place):
     again = call(*words, "--resume")
     assert (again.code, again.err) == (0, "")
     assert again.out.count("nothing to resume") == 2
+
+
+def test_the_commands_of_the_readme_follow_from_each_other(place):
+    text = (Path(str(vqtool.__file__)).parent / "README.md").read_text(encoding="utf-8")
+    block = next(part for part in text.split("```") if "vqtool train --stage all" in part)
+    lines = [line.partition("#")[0] for line in block.splitlines() if "runs/both" in line]
+    words = [part.split()[1:] for line in lines for part in line.split("&&")]
+    assert [word[0] for word in words] == ["train", "sample", "sample", "sample", "evaluate", "report"]
+    # The README's own settings come last and count.
+    words[0] = ["train", *options(place.parent / "images"), *CODES, *words[0][1:]]
+    for command in words:
+        answer = call(*command)
+        assert answer.code == 0, answer.err
 
 
 def test_what_is_wrong_with_the_second_stage_shows_before_the_first_is_trained(place):

@@ -95,7 +95,7 @@ class Tokenizer:
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """(B, h, w) codes -> images to look at (B, 3, f h, f w) in [-1, 1]."""
-        return self.view.picture(self.model.decode(self.model.quantize.lookup(codes))).clamp(-1, 1)
+        return self.view.picture(self.model.decode(self.model.quantize.lookup(codes)))
 
     def picture(self, crops: Tensor) -> Tensor:
         """(B, planes, S, S) uint8 -> what the view shows of them, (B, 3, S, S) in [-1, 1]."""
