@@ -20,10 +20,11 @@ from lightning_fabric import Fabric
 
 from vqtool.diagnostics import CodebookMonitor, TraceSink
 from vqtool.experiments.recipes import recipe
+from vqtool.vqgan.autoencoder.learner import AutoencoderLearner
+from vqtool.vqgan.autoencoder.settings import build_autoencoder_config
+from vqtool.vqgan.config.layers import merge
 from vqtool.vqgan.data import Batches
-from vqtool.vqgan.evaluation import open_images
-from vqtool.vqgan.learner import Learner
-from vqtool.vqgan.settings import build_config, merge
+from vqtool.vqgan.data.opening import open_images
 
 
 class Stopwatch:
@@ -50,10 +51,10 @@ class Stopwatch:
 
 def measure(codebook_size: int, every: int, steps: int) -> tuple[float, float, float]:
     """Seconds of a plain step, share inside the instrument, paired ratio minus one."""
-    config = build_config(merge(recipe("photos").settings, {"quantizer": {"codebook_size": codebook_size}}))
-    learner = Learner(Fabric(accelerator="auto", devices=1), config, [])
+    config = build_autoencoder_config(merge(recipe("photos").settings, {"quantizer": {"codebook_size": codebook_size}}))
+    learner = AutoencoderLearner(Fabric(accelerator="auto", devices=1), config, [])
     learner.monitor.detach()
-    batches = Batches(open_images(config)["train"], config.train.batch_size, 0)
+    batches = Batches(open_images(config.data)["train"], config.train.batch_size, 0)
 
     def step(number: int) -> float:
         began = time.perf_counter()

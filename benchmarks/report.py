@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from vqtool.diagnostics.record import CodebookRecord
+from vqtool.diagnostics.recording.records import CodebookRecord
+from vqtool.diagnostics.recording.trace import TraceWriter
 from vqtool.diagnostics.run import RunDirectory
-from vqtool.diagnostics.trace import TraceWriter
 from vqtool.reports import write_report
-from vqtool.vqgan.config import Config
+from vqtool.vqgan.autoencoder.settings import AutoencoderConfig
 
 
 def write_run(folder: Path, codebook_size: int, records: int) -> RunDirectory:
     """A run folder with nothing but a config and a trace."""
     run = RunDirectory(folder)
     run.path.mkdir(parents=True)
-    run.config.write_text(Config().to_yaml())
+    run.config.write_text(AutoencoderConfig().to_yaml())
     rng = np.random.default_rng(0)
     death = rng.integers(1, 2 * records, codebook_size)
     norm = rng.random(codebook_size, np.float32)

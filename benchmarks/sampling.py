@@ -31,8 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqtool.vqgan.sampling.decoding import sample
 from vqtool.vqgan.transformer.gpt import GPT, SIZES
-from vqtool.vqgan.transformer.sampling import sample
 
 CODES, BATCH = 1024, 4
 TARGETS = {"none": 0.07, "growing": 0.65}

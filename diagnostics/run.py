@@ -118,3 +118,11 @@ def find_runs(folder: Path) -> list[RunDirectory]:
     if not runs:
         raise InputError(f"no runs in {folder}: a run is a folder with a config.yaml in it")
     return [RunDirectory(path) for path in runs]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a tree by their dotted names."""
+    leaves = {}
+    for name, value in tree.items():
+        leaves |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return leaves

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 
 from ..diagnostics.errors import InputError
 from ..diagnostics.run import RunDirectory
-from ..vqgan.config import Config
-from ..vqgan.interrupt import stop_on_signal
-from ..vqgan.settings import build_config, load_config
+from ..vqgan.autoencoder.settings import AutoencoderConfig, build_autoencoder_config
+from ..vqgan.config.layers import load_config
+from ..vqgan.training.interrupt import stop_on_signal
 
 Status = Literal["done", "skipped", "broken", "interrupted"]
 
@@ -25,7 +25,7 @@ class Trial(NamedTuple):
         arguments: What ``vqtool`` is called with to run it.
     """
 
-    config: Config
+    config: AutoencoderConfig
     run: RunDirectory
     arguments: list[str]
 
@@ -40,7 +40,7 @@ def plan(
     seeds: Iterable[int],
     folder: Path,
     arguments: Sequence[str],
-    configure: Callable[[str, int], Config],
+    configure: Callable[[str, int], AutoencoderConfig],
 ) -> list[Trial]:
     """One trial per spec and seed, each in a folder of its own below ``folder``.
 
@@ -64,7 +64,7 @@ def plan(
     if twice := sorted({path.name for path in names if names.count(path) > 1}):
         raise InputError(f"run {twice[0]!r} stands twice in this ablation: each quantizer and seed may be named once")
     for trial in trials:
-        if trial.run.config.exists() and build_config(load_config(trial.run.config)) != trial.config:
+        if trial.run.config.exists() and build_autoencoder_config(load_config(trial.run.config)) != trial.config:
             raise InputError(f"{trial.run.path} holds a run with other settings; choose another --out")
     return trials
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..diagnostics.run import find_runs
-from .ablation_page import write_ablation_page
-from .facts import RunFacts
-from .run_page import write_run_page
-from .stages_page import write_stages_page
-from .transformer_page import write_transformer_page
+from .codebook.run_page import write_run_page
+from .comparison.quantizers_page import write_ablation_page
+from .comparison.stages_page import write_stages_page
+from .page.facts import RunFacts
+from .transformer.run_page import write_transformer_page
 
 
 def silent(_message: str) -> None:

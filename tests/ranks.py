@@ -7,11 +7,12 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch.nn.parallel import DistributedDataParallel
 
+from vqtool.vqgan.autoencoder.learner import AutoencoderLearner
+from vqtool.vqgan.autoencoder.settings import build_autoencoder_config
+from vqtool.vqgan.config.layers import load_config
 from vqtool.vqgan.data import Batches
-from vqtool.vqgan.evaluation import open_images
-from vqtool.vqgan.learner import Learner
+from vqtool.vqgan.data.opening import open_images
 from vqtool.vqgan.quantizers import QUANTIZERS, DeadCodeReset
-from vqtool.vqgan.settings import build_config, load_config
 
 RANKS, K, D = 2, 16, 2
 
@@ -29,9 +30,9 @@ def start_from_kmeans(rank: int, folder: Path) -> None:
     """Start a codebook from k-means on this rank's own share of the images; leave the codes in ``folder``."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS)
-    config = build_config(load_config(folder / "config.yaml"))
-    learner = Learner(Fabric(accelerator="cpu", devices=1), config, [])
-    images = open_images(config)["train"]
+    config = build_autoencoder_config(load_config(folder / "config.yaml"))
+    learner = AutoencoderLearner(Fabric(accelerator="cpu", devices=1), config, [])
+    images = open_images(config.data)["train"]
     learner.start_codebook(Batches(images, config.train.batch_size, 0, world_size=RANKS, rank=rank))
     torch.save(learner.model.quantize.codebook.detach(), folder / f"rank{rank}.pt")
     dist.destroy_process_group()

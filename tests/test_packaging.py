@@ -16,13 +16,14 @@ import vqtool
 ROOT = Path(str(vqtool.__file__)).parent
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = SETTINGS["tool"]["setuptools"]
-ROOMS = ("diagnostics", "vqgan", "reports", "experiments")
+ROOMS = ("diagnostics", "vqgan", "reports", "experiments", "commands")
 BELOW = {
     "diagnostics": set(),
     "vqgan": {"diagnostics"},
     "reports": {"diagnostics"},
     "experiments": {"vqgan", "diagnostics"},
-    "cli": set(ROOMS),
+    "commands": {"diagnostics", "vqgan", "reports", "experiments"},
+    "cli": {"commands", "diagnostics"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -57,17 +58,22 @@ def own_imports(name: str, path: Path) -> set[str]:
 
 
 def test_the_tree_is_read_as_it_is():
-    assert own_imports("vqgan.model", ROOT / "vqgan/model.py") == {
-        "vqgan.autoencoder",
-        "vqgan.config",
+    assert own_imports("vqgan.autoencoder.model", ROOT / "vqgan/autoencoder/model.py") == {
+        "vqgan.autoencoder.networks",
+        "vqgan.autoencoder.settings",
+        "vqgan.data.views",
         "vqgan.quantizers",
-        "vqgan.views",
+        "vqgan.quantizers.settings",
+        "vqgan.training.randomness",
     }
-    assert {"diagnostics.stats", "diagnostics", "vqgan.learner"} <= own_imports(
-        "vqgan.first_stage", ROOT / "vqgan/first_stage.py"
+    assert {"diagnostics.statistics.counts", "diagnostics", "vqgan.autoencoder.learner"} <= own_imports(
+        "vqgan.autoencoder.stage", ROOT / "vqgan/autoencoder/stage.py"
     )
     assert "diagnostics.errors" in own_imports("vqgan.data.folder", ROOT / "vqgan/data/folder.py")
-    assert own_imports("diagnostics", ROOT / "diagnostics/__init__.py") >= {"diagnostics.monitor", "diagnostics.probes"}
+    assert own_imports("diagnostics", ROOT / "diagnostics/__init__.py") >= {
+        "diagnostics.recording.codebook_monitor",
+        "diagnostics.probes",
+    }
 
 
 @pytest.mark.parametrize("name", modules())
@@ -108,7 +114,7 @@ def test_diagnostics_pulls_in_torch_and_nothing_of_the_heavy_rest():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "torch" in loaded
-    assert "vqtool.diagnostics.monitor" in loaded
+    assert "vqtool.diagnostics.recording.codebook_monitor" in loaded
     assert not loaded & heavy
     assert not {name for name in loaded if name.startswith(("vqtool.vqgan", "vqtool.reports", "vqtool.experiments"))}
 
@@ -194,5 +200,5 @@ def test_a_wheel_holds_the_package_and_nothing_else(tmp_path):
     (wheel,) = (source / "dist").glob("*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = {str(Path("vqtool", path.relative_to(ROOT))) for path in modules().values()}
-    assert names == files | {"vqtool/py.typed", "vqtool/reports/page.html"}
+    assert names == files | {"vqtool/py.typed", "vqtool/reports/page/page.html"}
     assert wheel.name == f"vqtool-{vqtool.__version__}-py3-none-any.whl"

@@ -9,17 +9,18 @@ from lightning_fabric import Fabric
 
 from ..diagnostics import RunDirectory
 from ..diagnostics.errors import InputError, unknown
-from . import evaluation as first
-from .config import Config, RunConfig
+from .autoencoder import evaluation as first
+from .autoencoder.settings import AutoencoderConfig
+from .autoencoder.stage import AutoencoderStage
+from .config.layers import load_config
 from .data import SPLITS
-from .engine import available_device, open_fabric
-from .first_stage import FirstStage
-from .settings import load_config
-from .stage import Stage
-from .trainer import Outcome, Trainer
+from .training.devices import available_device, open_fabric
+from .training.settings import RunConfig
+from .training.stage import Stage
+from .training.trainer import Outcome, Trainer
 from .transformer import evaluation as second
-from .transformer.config import TransformerConfig
-from .transformer.stage import SecondStage
+from .transformer.settings import TransformerConfig
+from .transformer.stage import TransformerStage
 
 STAGES = ("vqgan", "transformer")
 
@@ -83,7 +84,7 @@ def _train(fabric: Fabric, config: RunConfig, folder: Path, resume: bool) -> Out
 def _stage(fabric: Fabric, config: RunConfig, run: RunDirectory) -> Stage:
     match config:
         case TransformerConfig():
-            return SecondStage(fabric, config, run)
-        case Config():
-            return FirstStage(fabric, config)
+            return TransformerStage(fabric, config, run)
+        case AutoencoderConfig():
+            return AutoencoderStage(fabric, config)
     raise TypeError(f"no stage has settings of type {type(config).__name__}")

@@ -10,15 +10,15 @@ import pytest
 import torch
 from tiny import Answer, call, snapshot
 
-from vqtool.cli import RunOptions
+from vqtool.commands.options import RunOptions
 from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.experiments import ablation
-from vqtool.vqgan.config import Config
+from vqtool.vqgan.autoencoder.model import build_model
+from vqtool.vqgan.autoencoder.settings import AutoencoderConfig, build_autoencoder_config
+from vqtool.vqgan.config.layers import load_config
 from vqtool.vqgan.data import Batches
-from vqtool.vqgan.evaluation import open_images
-from vqtool.vqgan.model import build_model
-from vqtool.vqgan.settings import build_config, load_config
+from vqtool.vqgan.data.opening import open_images
 
 GOOD = ("standard", "gumbel:kl_weight=0.01")
 INFINITE = "standard:commitment_weight=1e39"
@@ -37,7 +37,7 @@ def planned(tiny: list[str], specs, seeds, folder: Path) -> list[ablation.Trial]
     data = tiny[tiny.index("--data") + 1]
     shared = RunOptions(set_=sets, data=data, image_size=16, batch_size=4, codebook_size=8)
 
-    def configure(spec: str, seed: int) -> Config:
+    def configure(spec: str, seed: int) -> AutoencoderConfig:
         return shared.build(quantizer__spec=spec, train__seed=seed)
 
     return ablation.plan(specs, seeds, folder, shared.arguments(), configure)
@@ -71,7 +71,7 @@ def test_runs_with_one_seed_see_the_same_images_in_the_same_order(tiny, tmp_path
     seen = []
     for trial in planned(tiny, GOOD, [3, 4], tmp_path):
         settings = trial.config.train
-        batches = Batches(open_images(trial.config)["train"], settings.batch_size, settings.seed)
+        batches = Batches(open_images(trial.config.data)["train"], settings.batch_size, settings.seed)
         seen.append(torch.stack([batches(step)[0] for step in range(5)]))
     assert torch.equal(seen[0], seen[2])
     assert torch.equal(seen[1], seen[3])
@@ -105,7 +105,7 @@ def test_a_printed_command_runs_the_planned_run(place, tiny):
     line = call("ablate", *words, "--dry-run").out.strip()
     assert call(*shlex.split(line)[1:]).code == 0
     run = RunDirectory(place / "one by one/ema+reset-seed5")
-    config = build_config(load_config(run.config))
+    config = build_autoencoder_config(load_config(run.config))
     assert (config.train.steps, config.train.seed, config.quantizer.spec) == (10, 5, "ema+reset")
     assert (config.quantizer.codebook_size, config.data.image_size, config.data.skip_unreadable) == (8, 16, True)
     before = snapshot(run.path)

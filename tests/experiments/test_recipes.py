@@ -2,7 +2,7 @@ import pytest
 
 from vqtool.diagnostics.errors import InputError
 from vqtool.experiments.recipes import RECIPES, recipe
-from vqtool.vqgan.settings import build_config
+from vqtool.vqgan.autoencoder.settings import build_autoencoder_config
 from vqtool.vqgan.transformer.settings import build_transformer_config
 
 FIRST_STAGE = {"first_stage": "nowhere", "codebook_size": 16}
@@ -16,7 +16,7 @@ def test_a_recipe_tells_what_it_is_and_costs(name):
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].stage == "vqgan"])
 def test_a_recipe_of_a_first_stage_is_valid_and_so_is_the_one_that_goes_with_it(name):
-    assert build_config(recipe(name).settings) != build_config({})
+    assert build_autoencoder_config(recipe(name).settings) != build_autoencoder_config({})
     assert recipe(recipe(name).then, "transformer")
 
 
@@ -32,7 +32,7 @@ def test_a_recipe_of_the_other_stage_is_answered_with_those_of_this_one():
 
 
 def test_the_f16_recipes_differ_in_the_codebook_alone():
-    small, large = (build_config(recipe(name).settings) for name in ("f16", "f16-16384"))
+    small, large = (build_autoencoder_config(recipe(name).settings) for name in ("f16", "f16-16384"))
     assert (small.quantizer.codebook_size, large.quantizer.codebook_size) == (1024, 16_384)
     assert large.model_copy(update={"quantizer": small.quantizer}) == small
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vqtool.diagnostics.trace import CodebookTrace
+from vqtool.diagnostics.recording.trace import CodebookTrace
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from synthetic import FINDING, write_findings, write_run, write_trace
 
 from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.reports import write_report
-
-from .synthetic import FINDING, write_findings, write_run, write_trace
 
 HOSTILE = "<script>alert('$x$ & $y$')</script>"
 

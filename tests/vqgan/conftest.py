@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtool.vqgan.evaluation import open_images
+from vqtool.vqgan.autoencoder.settings import build_autoencoder_config
+from vqtool.vqgan.config.layers import merge
+from vqtool.vqgan.data.opening import open_images
 from vqtool.vqgan.launch import train
-from vqtool.vqgan.settings import build_config, merge
 from vqtool.vqgan.transformer.conditions import open_condition
 from vqtool.vqgan.transformer.model import build_transformer
 from vqtool.vqgan.transformer.settings import build_transformer_config
@@ -68,7 +69,7 @@ def tiny(image_folder, tmp_path_factory):
 
     def configure(**branches):
         data = {"data": {"spec": f"folder:{image_folder}", "cache": str(cache)}}
-        return build_config(merge(merge(TINY, data), branches))
+        return build_autoencoder_config(merge(merge(TINY, data), branches))
 
     return configure
 
@@ -100,7 +101,7 @@ def tokenizer(first_stage):
 @pytest.fixture(scope="session")
 def splits(tokenizer):
     """The images of the splits, by name."""
-    return open_images(tokenizer.config)
+    return open_images(tokenizer.config.data)
 
 
 @pytest.fixture(scope="session")

@@ -162,3 +162,8 @@ class Images:
 def normalize(images: Tensor) -> Tensor:
     """Bytes to the range of the model: float32 x / 127.5 - 1, in [-1, 1], any shape."""
     return images.to(torch.float32) / 127.5 - 1
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1], clamped."""
+    return ((images + 1) / 2).clamp(0, 1)

@@ -1,12 +1,14 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ...diagnostics.errors import InputError, unknown
+from ...diagnostics.progress import track
 from .folder import folder
 from .images import Images
 from .pairs import pairs
 from .photos import photos
 from .public import PUBLIC, public
+from .settings import DataSettings
 from .source import Source
 from .store import cache_folder, decoded
 
@@ -64,3 +66,29 @@ def _look_at(spec: str, image_size: int, download: bool) -> Source:
     if kind in OWN:
         return OWN[kind](root, image_size)
     return public(kind, root, image_size, download)
+
+
+def open_images(data: DataSettings) -> dict[str, Images]:
+    """The splits of the configured data set, decoded with progress where they are not in the cache."""
+    return open_data(
+        data.spec,
+        data.image_size,
+        cache=data.cache,
+        skip_unreadable=data.skip_unreadable,
+        download=data.download,
+        progress=show_decoding,
+    )
+
+
+def tell(splits: dict[str, Images]) -> None:
+    """Print what the data set is, how fast it was decoded, and which files were left out."""
+    sizes = ", ".join(f"{name} {len(images):,}" for name, images in splits.items())
+    print(f"data: {sizes} images; {splits['train'].decode}", flush=True)
+    if skipped := [name for images in splits.values() for name in images.skipped]:
+        print(f"data: {len(skipped)} unreadable files left out: {', '.join(skipped)}", flush=True)
+
+
+def show_decoding(pictures: Iterable) -> Iterator:
+    """Progress of the one decoding pass of a data set."""
+    pictures = list(pictures)
+    return track("decode", pictures, len(pictures))

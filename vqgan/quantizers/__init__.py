@@ -1,11 +1,11 @@
 """Quantizers and the remedies that work on any of them."""
 
-from .assignment import nearest_codes
 from .base import Quantizer, QuantizerOutput
 from .ema import EMAQuantizer
 from .entropy import EntropyQuantizer
 from .gumbel import GumbelQuantizer
 from .reset import DeadCodeReset
+from .search import nearest_codes
 from .standard import StandardQuantizer
 
 #: Every quantizer by the name that a spec calls it by.

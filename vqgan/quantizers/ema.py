@@ -2,11 +2,21 @@
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from ...diagnostics.ranks import sum_over_ranks
-from .assignment import nearest_codes
+from ..config.base import Decay, Settings
 from .base import Quantizer, QuantizerOutput, straight_through, to_map, to_tokens
+from .search import nearest_codes
+
+
+class EMASettings(Settings):
+    """See ``EMAQuantizer``."""
+
+    commitment_weight: NonNegativeFloat = 0.25
+    decay: Decay = 0.99
+    eps: PositiveFloat = 1e-5
 
 
 class EMACodebook(nn.Module):

@@ -4,10 +4,19 @@ import math
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from .chunks import map_chunks
-from .standard import StandardQuantizer
+from .standard import StandardQuantizer, StandardSettings
+
+
+class EntropySettings(StandardSettings):
+    """See ``EntropyQuantizer``."""
+
+    temperature: PositiveFloat = 0.01
+    entropy_weight: NonNegativeFloat = 0.1
+    kl_weight: NonNegativeFloat = 0.1
 
 
 class EntropyQuantizer(StandardQuantizer):

@@ -4,11 +4,24 @@ import math
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from .assignment import nearest_codes
+from ..config.base import Settings
 from .base import Quantizer, QuantizerOutput, to_map, to_tokens
 from .chunks import map_chunks
+from .search import nearest_codes
+
+
+class GumbelSettings(Settings):
+    """See ``GumbelQuantizer``."""
+
+    straight_through: bool = True
+    temperature_start: PositiveFloat = 1.0
+    temperature_end: PositiveFloat = 1 / 16
+    temperature_steps: PositiveInt = 10_000
+    kl_weight: NonNegativeFloat = 5e-4
+    kl_warmup_steps: NonNegativeInt = 0
 
 
 class GumbelQuantizer(Quantizer):

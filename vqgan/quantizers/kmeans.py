@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .assignment import nearest_codes
+from .search import nearest_codes
 
 
 def sample_rows(points: Tensor, count: int, generator: torch.Generator) -> Tensor:

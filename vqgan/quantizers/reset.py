@@ -1,15 +1,26 @@
 """The remedy that revives dead codes: ``DeadCodeReset``."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from ...diagnostics.ranks import from_first_rank, rank_and_size, sum_over_ranks
+from ..config.base import Settings
 from .base import Quantizer, QuantizerOutput, to_tokens
 from .kmeans import jitter, kmeans, sample_rows
 
 Source = Literal["latents", "codes", "kmeans"]
+
+
+class ResetSettings(Settings):
+    """See ``DeadCodeReset``."""
+
+    every: PositiveInt = 100
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    source: Literal["latents", "codes", "kmeans"] = "latents"
+    noise: NonNegativeFloat = 0.01
 
 
 class DeadCodeReset:

@@ -2,10 +2,19 @@
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
-from .assignment import nearest_codes
+from ..config.base import Settings
 from .base import Quantizer, QuantizerOutput, straight_through, to_map, to_tokens
+from .search import nearest_codes
+
+
+class StandardSettings(Settings):
+    """See ``StandardQuantizer``."""
+
+    commitment_weight: NonNegativeFloat = 0.25
+    legacy: bool = False
 
 
 class StandardQuantizer(Quantizer):

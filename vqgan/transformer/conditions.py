@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...diagnostics.errors import InputError
 from ..data import Images
-from .config import TransformerConfig
+from .settings import TransformerConfig
 from .tokenizer import Tokenizer
 from .tokens import as_tensor, codes_of
 

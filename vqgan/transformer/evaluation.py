@@ -10,16 +10,16 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...diagnostics.gap import total_variation_interval
 from ...diagnostics.progress import track
 from ...diagnostics.ranks import rank_and_size
 from ...diagnostics.run import RunDirectory
-from ..evaluation import open_images
-from ..metrics import SampleDistance
-from .config import SamplingSettings
-from .drawing import Choice, draw_codes, known_codes, seed_of
+from ...diagnostics.statistics.gap import total_variation_interval
+from ..autoencoder.metrics import SampleDistance
+from ..data.opening import open_images
+from ..sampling.drawing import Choice, draw_codes, known_codes, seed_of
 from .likelihood import Likelihood, likelihood
 from .model import CodeTransformer
+from .settings import SamplingSettings
 from .split import CodeSplit
 from .tokenizer import Tokenizer
 from .tokens import as_tensor
@@ -57,7 +57,7 @@ def evaluate_run(run: RunDirectory, split: str, checkpoint: str, device: str) ->
         InputError: The checkpoint does not exist, or is of another model.
     """
     trained = Trained.load(run, checkpoint, device)
-    part = trained.split(open_images(trained.config)[split])
+    part = trained.split(open_images(trained.config.data)[split])
     settings = trained.config.sampling
     found = evaluate_codes(trained.model, trained.frozen.first, part, trained.train_hits, settings, split)
     found.write(run, split)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...diagnostics.errors import InputError, unknown
-from ..checkpoint import load_weights
+from ..training.checkpoint import load_weights
 
 
 class Size(NamedTuple):

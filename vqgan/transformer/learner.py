@@ -7,14 +7,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ...diagnostics.errors import InputError
-from ...diagnostics.token_monitor import TokenMonitor
+from ...diagnostics.recording.token_monitor import TokenMonitor
 from ..data import Batches
-from ..objective import Losses
-from ..optimization import learning_rate, set_learning_rate
-from ..randomness import random_states, restore_random_states
-from .config import TransformerConfig
+from ..training.optimization import learning_rate, set_learning_rate
+from ..training.randomness import random_states, restore_random_states
+from ..training.stage import Losses
 from .gpt import adamw
 from .model import CodeTransformer
+from .settings import TransformerConfig
 
 TRACE = "tokens"
 

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...diagnostics.errors import InputError
-from ..model import seeded
+from ..training.randomness import seeded
 from .conditions import Condition
-from .config import TransformerConfig
 from .gpt import GPT
-from .permuters import code_order, inverse
+from .orders import code_order, inverse
+from .settings import TransformerConfig
 
 
 class Vocabulary(NamedTuple):

@@ -1,12 +1,127 @@
-"""From files and options to the settings of a second stage."""
+"""The settings of a second stage."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from ...diagnostics.errors import InputError
-from ..settings import build_config, load_config, merge, validated
-from .config import TransformerConfig
+from ..autoencoder.settings import build_autoencoder_config
+from ..config.base import Decay, Settings, Share
+from ..config.layers import load_config, merge, validated
+from ..training.settings import OptimizerSettings, RunConfig
+from .gpt import Size, size_named
+from .orders import check_order
+
+
+class ConditionSettings(Settings):
+    """What the codes are conditioned on."""
+
+    kind: Literal["none", "class", "coordinates", "spatial"] = "none"
+    """A start token alone; the class of the image; where the crop lies in its picture; the codes of another VQGAN."""
+    stage: Path | None = None
+    """For ``spatial``: the finished run of a first stage whose ``data.view`` is the condition."""
+    levels: PositiveInt = 1024
+    """For ``coordinates``: tokens that a coordinate in [0, 1) is rounded to."""
+    drop: Share = 0.0
+    """Share of the training sequences whose condition is left out; classifier-free guidance needs some."""
+
+    @model_validator(mode="after")
+    def _a_spatial_condition_has_a_stage(self) -> Self:
+        if (self.kind == "spatial") != (self.stage is not None):
+            raise ValueError(
+                "condition.stage, the run of a first stage, belongs to condition.kind spatial, and it only"
+            )
+        if self.kind == "none" and self.drop:
+            raise ValueError("condition.drop is for conditions: with condition.kind none there is none to leave out")
+        return self
+
+
+class TransformerSettings(Settings):
+    """See ``GPT``."""
+
+    size: str = "small"
+    """``tiny``, ``small``, ``base``, ``taming`` or ``taming-imagenet``."""
+    layers: PositiveInt | None = None
+    heads: PositiveInt | None = None
+    width: PositiveInt | None = None
+    """Layers, heads and width where they are to differ from those of ``size``."""
+    dropout: Share = 0.0
+    """Dropout of embeddings, attention weights and residuals."""
+    pkeep: Share = 1.0
+    """Probability that an input code stays what it is; else it is replaced by a random one, in training only."""
+    order: str = "raster"
+    """In which order the codes of the grid are told: raster, z-curve, spiral-out, spiral-in, random, alternate."""
+    sos: NonNegativeInt | None = None
+    """Token that starts an unconditional sequence; null: one of its own, after codes and condition."""
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        check_order(self.order)
+        if self.sizes.width % self.sizes.heads:
+            raise ValueError(f"transformer.width {self.sizes.width} is not a multiple of {self.sizes.heads} heads")
+        return self
+
+    @property
+    def sizes(self) -> Size:
+        """Layers, heads and width."""
+        named = size_named(self.size)
+        return Size(self.layers or named.layers, self.heads or named.heads, self.width or named.width)
+
+
+class AdamWSettings(OptimizerSettings):
+    """AdamW; only the weights of linear layers decay."""
+
+    lr: PositiveFloat = 4.5e-6 * 12
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
+    weight_decay: NonNegativeFloat = 0.01
+
+
+class SamplingSettings(Settings):
+    """How the evaluation samples, see ``draw``."""
+
+    count: Annotated[int, Field(ge=2)] = 1000
+    """Images that are sampled for the evaluation, under the conditions of the split's images."""
+    temperature: PositiveFloat = 1.0
+    top_k: PositiveInt | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    guidance: NonNegativeFloat = 1.0
+    """Scale of classifier-free guidance; 1: none."""
+    seed: NonNegativeInt = 0
+
+
+class TransformerConfig(RunConfig):
+    """The settings of a second stage."""
+
+    stage: Literal["transformer"] = "transformer"
+    """Which stage these are the settings of."""
+    first_stage: Path
+    """The finished run whose codes are learned."""
+    codebook_size: PositiveInt
+    """K of the first stage."""
+    condition: ConditionSettings = ConditionSettings()
+    transformer: TransformerSettings = TransformerSettings()
+    optimizer: AdamWSettings = AdamWSettings()
+    sampling: SamplingSettings = SamplingSettings()
+
+    @model_validator(mode="after")
+    def _guidance_was_learned(self) -> Self:
+        if self.sampling.guidance != 1 and not self.condition.drop:
+            raise ValueError(
+                f"sampling.guidance {self.sampling.guidance} needs a condition that training leaves out now and then: "
+                "condition.kind other than none, and condition.drop such as 0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_the_unconditional_start(self) -> Self:
+        if self.transformer.sos is not None and self.condition.kind != "none":
+            raise ValueError(
+                f"transformer.sos is the start of an unconditional sequence: with condition.kind {self.condition.kind} "
+                "the condition is what a sequence starts with"
+            )
+        return self
 
 
 def build_transformer_config(tree: Mapping[str, Any]) -> TransformerConfig:
@@ -27,6 +142,6 @@ def _of_first_stage(file: Path) -> dict[str, Any]:
     tree = load_config(file)
     if tree.get("stage", "vqgan") != "vqgan":
         raise InputError(f"first stage {file.parent} is a run of the stage {tree['stage']!r}: give one of vqgan")
-    config = build_config(tree)
+    config = build_autoencoder_config(tree)
     data = config.data.model_dump(mode="json")
     return {"data": data, "codebook_size": config.quantizer.codebook_size}

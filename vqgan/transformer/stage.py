@@ -10,22 +10,21 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.functional import to_tensor
 
 from ...diagnostics import RunDirectory, Sink, TraceSink
-from ...diagnostics.token_board import TokenBoardSink
-from ..evaluation import open_images, tell
-from ..objective import Losses
-from ..stage import Look, Picture, open_batches
-from ..validation import spread
+from ...diagnostics.recording.token_board import TokenBoardSink
+from ..data.batches import spread
+from ..data.opening import open_images, tell
+from ..sampling.completions import completions
+from ..sampling.drawing import Choice, known_codes
+from ..sampling.panels import save_png
+from ..sampling.request import Request
+from ..sampling.sample import draw_images
+from ..training.stage import Look, Losses, SampleGrid, open_batches
 from .conditions import open_condition
-from .config import TransformerConfig
-from .drawing import Choice, known_codes
 from .evaluation import evaluate_codes
 from .learner import TransformerLearner
 from .likelihood import likelihood
 from .model import build_transformer
-from .panels import save_png
-from .pictures import completions
-from .request import Request
-from .sample import draw_images
+from .settings import TransformerConfig
 from .split import CodeSplit
 from .trained import Frozen, Trained, cache_of
 
@@ -33,7 +32,7 @@ from .trained import Frozen, Trained, cache_of
 SHOWN = 8
 
 
-class SecondStage:
+class TransformerStage:
     """See ``Stage``."""
 
     def __init__(self, fabric: Fabric, config: TransformerConfig, run: RunDirectory):
@@ -44,7 +43,7 @@ class SecondStage:
                 stage.to(fabric.device)
         cache = cache_of(config)
         with fabric.rank_zero_first():  # one rank decodes and encodes, the others find the cache
-            images = open_images(config)
+            images = open_images(config.data)
             if fabric.is_global_zero:
                 tell(images)
             classes = images["train"].classes
@@ -84,7 +83,7 @@ class SecondStage:
         figures = likelihood(model, split, rows, self._dead()).figures()
         values = {f"validation/{name}": value for name, value in figures.items()} | {"validation/images": len(rows)}
         panel = completions(self.frozen.first, model, split, spread(min(SHOWN, len(split)), len(split)), self._choice())
-        return Look(values, figures["nll"], [Picture("completions", "completions", to_tensor(panel))])
+        return Look(values, figures["nll"], [SampleGrid("completions", "completions", to_tensor(panel))])
 
     def _dead(self) -> Tensor:
         return torch.from_numpy(np.flatnonzero(self.train_hits == 0)).to(self.fabric.device)

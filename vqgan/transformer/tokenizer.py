@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ...diagnostics import RunDirectory
 from ...diagnostics.errors import InputError
-from ..checkpoint import load_checkpoint, load_weights, save_checkpoint
-from ..config import Config
+from ..autoencoder.model import VQModel, build_model
+from ..autoencoder.settings import AutoencoderConfig, build_autoencoder_config
+from ..config.layers import load_config
 from ..data import Images
-from ..model import VQModel, build_model
-from ..settings import build_config, load_config
-from ..views import view_named
+from ..data.views import view_named
+from ..training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 
 
 class Tokenizer:
@@ -26,7 +26,7 @@ class Tokenizer:
         fingerprint: Digest of settings and weights: equal ones give equal codes.
     """
 
-    def __init__(self, config: Config, weights: dict[str, Tensor], source: Path):
+    def __init__(self, config: AutoencoderConfig, weights: dict[str, Tensor], source: Path):
         self.config = config
         self.view = view_named(config.data.view)
         self.model: VQModel = build_model(config)
@@ -50,13 +50,13 @@ class Tokenizer:
         if not run.done.exists():
             raise InputError(f"first stage {path} is not finished: go on with vqtool train --resume --out {path}")
         file = run.checkpoints / "last.ckpt"
-        return cls(build_config(tree), load_checkpoint(file)["learner"]["model"], file)
+        return cls(build_autoencoder_config(tree), load_checkpoint(file)["learner"]["model"], file)
 
     @classmethod
     def load(cls, file: Path) -> "Tokenizer":
         """What ``save`` wrote."""
         state = load_checkpoint(file)
-        return cls(build_config(state["config"]), state["model"], file)
+        return cls(build_autoencoder_config(state["config"]), state["model"], file)
 
     def save(self, file: Path) -> None:
         """Settings and weights as one file."""
@@ -102,7 +102,7 @@ class Tokenizer:
         return self.view.picture(self.view.load(crops, self.device))
 
 
-def _fingerprint(config: Config, weights: dict[str, Any]) -> str:
+def _fingerprint(config: AutoencoderConfig, weights: dict[str, Any]) -> str:
     summary = hashlib.blake2b(repr((config.data.view, config.model, config.quantizer)).encode(), digest_size=16)
     for name, tensor in sorted(weights.items()):
         summary.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from ...diagnostics import RunDirectory
 from ...diagnostics.errors import InputError
-from ..checkpoint import load_checkpoint, load_weights
-from ..config import RunConfig
+from ..config.layers import load_config, validated
 from ..data import Images
 from ..data.store import cache_folder
-from ..settings import load_config, validated
+from ..training.checkpoint import load_checkpoint, load_weights
+from ..training.settings import RunConfig
 from .conditions import Condition, open_condition
-from .config import TransformerConfig
 from .model import CodeTransformer, build_transformer
+from .settings import TransformerConfig
 from .split import CodeSplit
 from .tokenizer import Tokenizer
 

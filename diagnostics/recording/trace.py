@@ -1,0 +1,221 @@
+"""Traces on disk, both ends: ``TraceWriter``, and ``CodebookTrace`` and ``TokenTrace`` for the two kinds of record.
+
+A trace is a folder of plain Parquet files, tidy: one row per record and code, rows ordered by step and then by code.
+Each part is written beside its place and renamed into it, so that a kill at any moment leaves whole parts only.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..errors import InputError
+from .records import COLUMNS, TOKEN_COLUMNS, Columns, FloatArray, IntArray, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PART = re.compile(r"part-(\d+)\.parquet")
+
+
+def _schema(columns: Columns) -> pa.Schema:
+    return pa.schema(
+        [("step", pa.int64()), ("window", pa.int64()), ("code", pa.int32())]
+        + [(name, pa.from_numpy_dtype(dtype)) for name, dtype in columns.items()]
+    )
+
+
+def _table(records: Sequence[Record]) -> pa.Table:
+    codes, schema = records[0].codes, _schema(records[0].columns)
+    columns = {
+        "step": np.repeat([record.step for record in records], codes),
+        "window": np.repeat([record.window for record in records], codes),
+        "code": np.tile(np.arange(codes, dtype=np.int32), len(records)),
+    }
+    arrays = {name: pa.array(column) for name, column in columns.items()}
+    for name in records[0].columns:
+        # NaN means "not there": null on disk, so that other tools' means and counts leave it out.
+        arrays[name] = pa.array(np.concatenate([getattr(record, name) for record in records]), from_pandas=True)
+    return pa.table([arrays[name] for name in schema.names], schema=schema)
+
+
+class TraceWriter:
+    """Appends the records of one codebook, of either kind, to ``folder``, one Parquet part per flush.
+
+    Args:
+        folder: The codebook's folder, made with its parents.
+        rows_per_part: Rows (records x codes) after which a part is written without being asked.
+        seconds_per_part: Seconds after which one is, so that a run can be looked at while it goes on.
+    """
+
+    def __init__(self, folder: Path, rows_per_part: int = 1 << 18, seconds_per_part: float = 30.0):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.rows_per_part = rows_per_part
+        self.seconds_per_part = seconds_per_part
+        self._written_at = time.monotonic()
+        self._pending: list[Record] = []
+
+    def write(self, record: Record) -> None:
+        """Keep a record for the next part."""
+        self._pending.append(record)
+        full = len(self._pending) * record.codes >= self.rows_per_part
+        if full or time.monotonic() - self._written_at >= self.seconds_per_part:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pending records as one part."""
+        if self._pending:
+            _write_part(self.folder, _table(self._pending))
+            self._pending = []
+        self._written_at = time.monotonic()
+
+    def rewind(self, step: int) -> None:
+        """Drop every record after ``step``, in memory and on disk: what a resumed run will record again."""
+        self._pending = [record for record in self._pending if record.step <= step]
+        for part in _parts(self.folder):
+            table = pq.read_table(part)
+            keep = table.filter(pc.field("step") <= step)
+            if keep.num_rows == table.num_rows:
+                continue
+            if keep.num_rows:
+                _write_part(self.folder, keep)
+            part.unlink()
+
+
+def _write_part(folder: Path, table: pa.Table) -> None:
+    """Parts are named by their last step, so that their names sort in time."""
+    name = f"part-{table['step'][-1].as_py():010d}.parquet"
+    beside = folder / f".{name}.tmp"
+    pq.write_table(table, beside, compression="zstd")
+    os.replace(beside, folder / name)
+
+
+@contextmanager
+def _reading(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"cannot read {part}: {str(error).splitlines()[0]}") from None
+
+
+def _read(part: Path, columns: list[str]) -> pa.Table:
+    with _reading(part):
+        return pq.read_table(part, columns=columns)
+
+
+def _columns(part: Path) -> list[str]:
+    with _reading(part):
+        return pq.read_schema(part).names
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(path for path in Path(folder).iterdir() if _PART.fullmatch(path.name))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The records of one codebook with time in front.
+
+    Attributes:
+        columns: The per-code columns of its kind of record; the first one is always loaded.
+        codebook: Name of the codebook.
+        steps: (T,) optimizer step that closed each window.
+        window: (T,) optimizer steps that each window covers.
+    """
+
+    columns: ClassVar[Columns]
+
+    codebook: str
+    steps: IntArray
+    window: IntArray
+
+    @classmethod
+    def load(cls, folder: Path, columns: Iterable[str] | None = None) -> Self:
+        """Read a trace, part by part.
+
+        Args:
+            folder: ``RUN/trace/CODEBOOK``.
+            columns: The per-code columns to load besides the first; fewer take less memory. None for all.
+
+        Raises:
+            InputError: The folder has no trace of this kind, or a part of it cannot be read.
+        """
+        folder = Path(folder)
+        if not folder.is_dir() or not (parts := _parts(folder)):
+            raise InputError(f"no codebook trace in {folder}")
+        cls._check_kind(folder, parts[0])
+        wanted = dict.fromkeys([next(iter(cls.columns)), *(cls.columns if columns is None else columns)])
+        codes = int(_read(parts[0], ["code"])["code"].to_numpy().max()) + 1
+        records = sum(_read(part, ["step"]).num_rows for part in parts) // codes
+        arrays: dict[str, Any] = {name: np.empty((records, codes), cls.columns[name]) for name in wanted}
+        steps, window = np.empty(records, np.int64), np.empty(records, np.int64)
+        start = 0
+        for part in parts:  # one part in memory at a time: a long trace of a large codebook is gigabytes
+            table = _read(part, ["step", "window", *wanted])
+            stop = start + table.num_rows // codes
+            steps[start:stop] = table["step"].to_numpy()[::codes]
+            window[start:stop] = table["window"].to_numpy()[::codes]
+            for name in wanted:
+                arrays[name][start:stop] = table[name].to_numpy().reshape(-1, codes)
+            start = stop
+        return cls(folder.name, steps, window, **arrays)
+
+    @classmethod
+    def _check_kind(cls, folder: Path, part: Path) -> None:
+        found = _columns(part)
+        if not set(cls.columns) <= set(found):
+            kinds = {kind.__name__ for kind in Trace.__subclasses__() if set(kind.columns) <= set(found)}
+            hint = f": {', '.join(kinds)} reads it" if kinds else ""
+            raise InputError(f"{folder} is no {cls.__name__}, it has the columns {', '.join(found)}{hint}")
+
+    def frame(self) -> "pd.DataFrame":
+        """Tidy DataFrame: one row per record and code, the columns of the Parquet files that were loaded."""
+        import pandas as pd
+
+        arrays = {name: array for name in self.columns if (array := getattr(self, name)) is not None}
+        codes = next(iter(arrays.values())).shape[1]
+        columns = {
+            "step": np.repeat(self.steps, codes),
+            "window": np.repeat(self.window, codes),
+            "code": np.tile(np.arange(codes, dtype=np.int32), len(self.steps)),
+        }
+        return pd.DataFrame(columns | {name: array.ravel() for name, array in arrays.items()})
+
+
+@dataclass(frozen=True)
+class CodebookTrace(Trace):
+    """The trace of a codebook: (T, K) arrays, the fields of ``CodebookRecord``; one that was not loaded is None."""
+
+    columns: ClassVar[Columns] = COLUMNS
+
+    hits: IntArray
+    distortion: FloatArray | None = None
+    norm: FloatArray | None = None
+    drift: FloatArray | None = None
+    grad_norm: FloatArray | None = None
+    pull_norm: FloatArray | None = None
+    resets: IntArray | None = None
+
+
+@dataclass(frozen=True)
+class TokenTrace(Trace):
+    """The trace of a second stage's tokens: (T, K) arrays, the fields of ``TokenRecord``, None if not loaded."""
+
+    columns: ClassVar[Columns] = TOKEN_COLUMNS
+
+    targets: IntArray
+    nll: FloatArray | None = None
+    embedding_norm: FloatArray | None = None
+    embedding_grad_norm: FloatArray | None = None
+    head_norm: FloatArray | None = None
+    head_grad_norm: FloatArray | None = None

@@ -1,0 +1,143 @@
+"""The figures of one codebook's trace with their captions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ...diagnostics.recording.trace import CodebookTrace
+from ..page import logged
+from ..page.numbers import mean_in_time
+from ..page.sections import Panel
+from . import curves, heatmaps, populations
+from .lives import Recent, gradient, heat, last_hits, life_order, recent, usage_in_time
+
+GRADIENT = {
+    "grad_norm": (
+        "gradient norm (loss / latent unit)",
+        "gradient norms as the optimizer saw them, means over the window",
+    ),
+    "pull_norm": (
+        "pull norm (loss / latent unit)",
+        "norms of the closed-form gradient of the codebook loss, means over the window, since this codebook has no"
+        " gradient of its own (EMA or frozen)",
+    ),
+}
+
+
+def codebook_panels(folder: Path) -> Iterator[Panel]:
+    """Load the trace in ``folder`` once and draw its figures one by one.
+
+    Raises:
+        InputError: The trace is missing or broken.
+    """
+    trace = CodebookTrace.load(folder, ["norm", "grad_norm", "pull_norm", "resets"])
+    end = recent(trace)
+    yield _usage(trace)
+    yield _ranks(trace, end)
+    yield _collapse(trace, end)
+    yield from _gradients(trace, end)
+    yield from _norms(trace, end)
+    assert trace.resets is not None
+    if (count := trace.resets.sum(1)).any():
+        yield Panel(
+            f"{trace.codebook}-resets",
+            "Resets per window",
+            f"Codes re-initialised by the remedy, {int(count.sum()):,} in {len(count):,} records. Resets that go on at"
+            " the same height for the whole run replace the same codes again and again.",
+            curves.resets(trace.steps, trace.window, count),
+        )
+
+
+def _usage(trace: CodebookTrace) -> Panel:
+    frame = usage_in_time(trace)
+    end = frame.iloc[-1]
+    return Panel(
+        f"{trace.codebook}-usage",
+        "Codes used and perplexity per window",
+        f"{len(frame):,} records, each over a {logged.window_label(trace.window)}"
+        f" ({frame['tokens'].median():,.0f} tokens); the last: {end['codes_used_window']:,.0f} codes used where a"
+        f" uniform codebook would show {end['ceiling_window']:,.0f} (dashed),"
+        f" perplexity {end['perplexity_window']:,.1f}. These are figures per window: a whole split has"
+        " other tokens and shows other numbers.",
+        curves.usage(frame, trace.hits.shape[1]),
+    )
+
+
+def _ranks(trace: CodebookTrace, end: Recent) -> Panel:
+    return Panel(
+        f"{trace.codebook}-rank-frequency",
+        "Rank and frequency of codes",
+        f"Share of the tokens by rank of the code, in {end} and in as many first records. A flat line is even"
+        " use; a line that ends before the last rank is a codebook used in part. Codes without hits have no place on a"
+        " logarithmic axis.",
+        populations.rank_frequency(trace.hits[: end.records].sum(0), end.hits),
+    )
+
+
+def _collapse(trace: CodebookTrace, end: Recent) -> Panel:
+    codes = trace.hits.shape[1]
+    grid = heat(trace, trace.hits, life_order(trace.hits))
+    uniform = np.median(trace.hits.sum(1)) / codes
+    return Panel(
+        f"{trace.codebook}-collapse",
+        "Collapse: hits of every code over time",
+        f"Every row is a code, ordered by its last hit, survivors on top; colour: hits per"
+        f" {logged.window_label(trace.window)} (even use: {uniform:,.3g}); grey: none. Grey that grows upwards from the"
+        f" lower right is codes dying. {int(end.dead.sum()):,} of {codes:,} codes had no hit in {end};"
+        f" {int((last_hits(trace.hits) < 0).sum()):,} never had one.{grid.cell}",
+        heatmaps.collapse(grid),
+        wide=True,
+    )
+
+
+def _gradients(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
+    which, values = gradient(trace)
+    label, meaning = GRADIENT[which]
+    codes = values.shape[1]
+    grid = heat(trace, values, life_order(trace.hits))
+    yield Panel(
+        f"{trace.codebook}-gradients",
+        "Gradient of every code over time",
+        f"Per code the {meaning} ({which}, {logged.window_label(trace.window)}); codes in the order of the collapse"
+        f" map; grey: exactly zero. A code whose row turns grey is no longer pulled by any latent.{grid.cell}",
+        heatmaps.gradients(grid, label),
+        wide=True,
+    )
+    first, last = mean_in_time(values[: end.records]), mean_in_time(values[-end.records :])
+    yield Panel(
+        f"{trace.codebook}-gradient-histogram",
+        "Gradient norms",
+        f"Each of the {codes:,} codes once, by its mean over {end}, and over as many first records (outline);"
+        f" per code the {meaning} ({which}). Exactly zero, drawn apart on the left: {int((first == 0).sum()):,} codes"
+        f" at first, {int((last == 0).sum()):,} at last.",
+        populations.gradient_histogram(first, last, label),
+    )
+
+
+def _norms(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
+    assert trace.norm is not None
+    norm, dead, step = trace.norm[-1], end.dead, f"step {int(trace.steps[-1]):,}"
+    classes = f"dead codes ({int(dead.sum()):,}) had no hit in {end}, live ones ({int((~dead).sum()):,}) had"
+    zero = f" {int((norm == 0).sum()):,} norms are exactly zero and not drawn." if (norm == 0).any() else ""
+    yield Panel(
+        f"{trace.codebook}-norm-histogram",
+        "Code norms",
+        f"Norms of {len(norm):,} codes at {step}; {classes}. Dead codes in one narrow peak never left their initial"
+        f" place; near zero, an EMA has shrunk them.{zero}",
+        populations.norm_histogram(norm, dead),
+    )
+    yield Panel(
+        f"{trace.codebook}-norm-in-time",
+        "Code norms over time",
+        f"Median (line) and 5 to 95 % of the codes (band); {classes}. Live norms that run away from the dead ones leave"
+        " them where no latent comes.",
+        populations.norm_in_time(trace.steps, trace.norm, dead),
+    )
+    yield Panel(
+        f"{trace.codebook}-norm-against-hits",
+        "Norm against hits",
+        f"Every point is one of {len(norm):,} codes: its norm at {step} and its hits over {end}; triangles in the strip"
+        f" on the left: the {int(dead.sum()):,} codes without a hit.{zero}",
+        populations.norm_against_hits(norm, end.hits),
+    )

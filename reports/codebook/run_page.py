@@ -1,0 +1,101 @@
+"""The page of one run."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ...diagnostics.errors import InputError
+from ..page import images, logged
+from ..page.facts import RunFacts, number
+from ..page.run_sections import circumstances, findings, newest_picture, not_measured, numbers
+from ..page.sections import Card, Panel, Section, hang, write_page
+from ..page.tables import plus_minus
+from . import curves
+from .panels import codebook_panels
+
+
+def write_run_page(fact: RunFacts, folder: Path, progress: Callable[[str], None]) -> Path:
+    """Write the report of one run into ``folder`` and return the page."""
+    progress(f"{fact.name}: losses and samples")
+    sections = [verdict(fact), findings(fact), _training(fact, folder)]
+    if not fact.run.codebooks():
+        sections.append(Section("Codebooks", missing=["No codebook trace yet: no record of any codebook was written."]))
+    for codebook in fact.run.codebooks():
+        progress(f"{fact.name}: codebook {codebook.name}")
+        sections.append(_codebook(codebook, folder))
+    sections += [numbers(fact, folder), *circumstances(fact)]
+    progress(f"{fact.name}: page")
+    size = fact.setting("quantizer.codebook_size", "unknown size")
+    subtitle = f"quantizer {fact.quantizer}, {size} codes, data {fact.setting('data.spec', 'unknown')}, {fact.status}"
+    return write_page(folder, f"Run {fact.name}", subtitle, sections)
+
+
+def verdict(fact: RunFacts) -> Section:
+    """The numbers of the evaluation first: of the test split, or of whichever was evaluated."""
+    section = Section("In short", text=[f"The run is {fact.status}."])
+    splits = fact.splits()
+    if "test" not in splits:
+        section.missing.append("The test split was not evaluated: no evaluation-test.json.")
+    for split in splits[:1]:
+        evaluation = fact.evaluation(split)
+        tokens = number(evaluation.get("tokens"))
+        over = f"whole {split} split, step {evaluation.get('step', '?')}, {tokens:,.0f} tokens"
+        size = evaluation.get("codebook_size", fact.setting("quantizer.codebook_size", "?"))
+        used = number(evaluation.get("codes_used_split"))
+        all_codes = plus_minus(number(size), decimals=0)
+        share = f" ({used / number(size):.1%})" if number(size) and not math.isnan(used) else ""
+        images = f"whole {split} split, {evaluation.get('images', '?')} images"
+        section.cards += [
+            Card(f"{plus_minus(used, decimals=1)} of {all_codes}", f"codes used{share}", over),
+            Card(plus_minus(number(evaluation.get("perplexity_split")), decimals=1), "perplexity, in codes", over),
+            Card(f"{plus_minus(number(evaluation.get('psnr')), decimals=2)} dB", "PSNR", images),
+        ]
+        section.missing += not_measured(split, evaluation)
+    return section
+
+
+def _training(fact: RunFacts, folder: Path) -> Section:
+    section, sample = Section("Training"), newest_picture(fact.run.samples, "reconstructions")
+    if not any(logged.keys(fact.metrics, prefix) for prefix in curves.LOSS_GROUPS):
+        section.missing.append("No losses yet: metrics.jsonl holds none.")
+    if not logged.keys(fact.metrics, "validation/"):
+        section.missing.append("No validation figures yet: metrics.jsonl holds none.")
+    if sample is None:
+        section.missing.append("No reconstructions yet: samples/ holds none.")
+    section.pictures = hang(_training_panels(fact, sample), folder)
+    return section
+
+
+def _training_panels(fact: RunFacts, sample: tuple[int, np.ndarray] | None) -> Iterator[Panel]:
+    rows = fact.metrics
+    if any(logged.keys(rows, prefix) for prefix in curves.LOSS_GROUPS):
+        points = sum(any(key.startswith("loss/") for key in row) for row in rows)
+        caption = (
+            f"Logged losses at {points:,} steps up to step {fact.last_step:,}: faint, as logged, each over one batch;"
+            " strong, a centred running mean over a fiftieth of them."
+        )
+        yield Panel("losses", "Losses", caption, curves.losses(rows))
+    if names := logged.keys(rows, "validation/"):
+        points = len(logged.series(rows, names[0]))
+        over = max(logged.series(rows, "validation/images"), default=0)
+        caption = (
+            f"{points:,} looks at the validation split"
+            + (f", at {over:,.0f} images of it each" if over else "")
+            + ": no figure per window compares with these."
+        )
+        yield Panel("validation", "Validation", caption, curves.validation(rows))
+    if sample:
+        step, image = sample
+        caption = f"The same images at step {step:,}: originals in the upper row, reconstructions beneath them."
+        yield Panel("reconstructions", "Reconstructions", caption, images.photo_rows(image), wide=True, photos=True)
+
+
+def _codebook(codebook: Path, folder: Path) -> Section:
+    section = Section(f"Codebook {codebook.name}")
+    try:
+        section.pictures = hang(codebook_panels(codebook), folder)
+    except InputError as error:  # one broken trace must not hide the rest of the run
+        section.missing.append(f"Not shown: {error}.")
+    return section

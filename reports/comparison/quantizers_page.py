@@ -1,0 +1,137 @@
+"""The page of several runs that are compared."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ...diagnostics.errors import InputError
+from ...diagnostics.recording.trace import CodebookTrace
+from ...diagnostics.run import RunDirectory
+from ..codebook import heatmaps
+from ..codebook.lives import heat, life_order, usage_in_time
+from ..codebook.run_page import verdict
+from ..page import logged
+from ..page.facts import SEVERITIES, RunFacts, flat
+from ..page.heat import Heat
+from ..page.sections import Panel, Section, hang, lay, write_page
+from . import curves
+from .quantizers_table import comparison, group_by_quantizer
+
+Groups = dict[str, list[RunFacts]]
+#: The settings that an ablation varies; any other difference is told on the page.
+VARIED = ("quantizer.spec", "train.seed")
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What an ablation keeps of a trace: a few numbers per record and a small grid, never the trace."""
+
+    usage: pd.DataFrame
+    heat: Heat
+
+
+def write_ablation_page(runs: list[RunDirectory], folder: Path, progress: Callable[[str], None]) -> Path:
+    """Write the comparison of ``runs`` into ``folder`` and return the page."""
+    sections = ablation_sections(runs, folder, progress)
+    subtitle = f"{len(runs)} runs of {len(group_by_quantizer(runs))} quantizers"
+    return write_page(folder, f"Comparison {folder.resolve().parent.name}", subtitle, sections)
+
+
+def ablation_sections(runs: list[RunDirectory], folder: Path, progress: Callable[[str], None]) -> list[Section]:
+    """The comparison of ``runs`` of the first stage; figures and tables go to ``folder``."""
+    runs = sorted(runs, key=lambda run: RunFacts(run).quantizer)
+    groups = group_by_quantizer(runs)
+    facts = [fact for group in groups.values() for fact in group]
+    seeds = ", ".join(f"{name}: n = {len(group)}" for name, group in groups.items())
+    short = Section("In short", text=[f"{len(runs)} runs, {len(groups)} quantizers ({seeds})."])
+    short.missing += differences(facts)
+    short.tables.append(lay(comparison(runs), "Comparison", "comparison", folder))
+    training = Section("Training", pictures=hang(_training(groups), folder))
+    if not training.pictures:
+        training.missing.append("No loss/l1 yet: no run has logged one.")
+    sections = [short, training]
+    for codebook in sorted({path.name for fact in facts for path in fact.run.codebooks()}):
+        sections.append(_codebook(codebook, groups, folder, progress))
+    if len(sections) == 2:
+        sections.append(Section("Codebooks", missing=["No codebook trace yet in any run."]))
+    return sections + [_run(fact, folder) for fact in facts]
+
+
+def differences(facts: list[RunFacts]) -> list[str]:
+    """One line where the runs differ in more than quantizer and seed, and so for another possible reason."""
+    trees = [flat(fact.config) for fact in facts]
+    names = dict.fromkeys(name for tree in trees for name in tree if name not in VARIED)
+    differ = [name for name in names if len({str(tree.get(name)) for tree in trees}) > 1]
+    return [f"Besides quantizer and seed the configs of these runs differ in: {', '.join(differ)}."] if differ else []
+
+
+def _training(groups: Groups) -> Iterator[Panel]:
+    losses = {name: [logged.series(fact.metrics, "loss/l1") for fact in group] for name, group in groups.items()}
+    smooth = {name: [logged.smooth(one) for one in some if len(one)] for name, some in losses.items()}
+    if drawn := {name: some for name, some in smooth.items() if some}:
+        caption = f"Training loss/l1, each seed smoothed over a fiftieth of its points. {curves.seeds_caption(drawn)}"
+        yield Panel("ablation-l1", "loss/l1", caption, curves.loss_by_name(drawn, "loss/l1 (one batch)"), wide=True)
+
+
+def _codebook(codebook: str, groups: Groups, folder: Path, progress: Callable[[str], None]) -> Section:
+    section = Section(f"Codebook {codebook}")
+    reduced: dict[str, list[Reduced]] = {}
+    for name, group in groups.items():
+        for fact in group:
+            progress(f"{fact.name}: codebook {codebook}")
+            try:
+                one = _reduce(fact.run.trace / codebook)
+            except InputError as error:
+                section.missing.append(f"{fact.name} is left out: {error}.")
+            else:
+                reduced.setdefault(name, []).append(one)
+    section.pictures = hang(_codebook_panels(codebook, reduced), folder)
+    return section
+
+
+def _reduce(folder: Path) -> Reduced:
+    trace = CodebookTrace.load(folder, columns=())
+    return Reduced(usage_in_time(trace), heat(trace, trace.hits, life_order(trace.hits), rows=128, columns=160))
+
+
+def _codebook_panels(codebook: str, reduced: Mapping[str, list[Reduced]]) -> Iterator[Panel]:
+    if not reduced:
+        return
+    frames = pd.concat([one.usage for some in reduced.values() for one in some])
+    label = logged.window_label(frames["window"].to_numpy())
+    over = f"{label}, {frames['tokens'].median():,.0f} tokens"
+    for column, title in (("codes_used_window", "Codes used"), ("perplexity_window", "Perplexity")):
+        drawn = {name: [one.usage.set_index("step")[column] for one in some] for name, some in reduced.items()}
+        axis = f"{title.lower()} ({label})" + (", in codes" if title == "Perplexity" else "")
+        caption = f"{title} per window ({over}), not over a whole split. {curves.seeds_caption(drawn)}"
+        figure = curves.usage_by_name(drawn, axis)
+        yield Panel(f"{codebook}-{column.replace('_', '-')}", f"{title} ({label})", caption, figure, wide=True)
+    heats = {name: some[0].heat for name, some in reduced.items()}
+    cells = next(iter(heats.values())).cell
+    yield Panel(
+        f"{codebook}-collapse-side-by-side",
+        "Collapse side by side",
+        f"The first seed of each quantizer on one colour scale and one axis of steps: hits of every code per"
+        f" window ({over}); codes ordered by their last hit, survivors on top; grey: no hit.{cells}",
+        heatmaps.side_by_side(heats),
+        wide=True,
+    )
+
+
+def _run(fact: RunFacts, folder: Path) -> Section:
+    section = verdict(fact)
+    section.title = f"Run {fact.name}"
+    size = fact.setting("quantizer.codebook_size", "?")
+    section.text.insert(0, f"Quantizer {fact.quantizer}, {size} codes, seed {fact.setting('train.seed', '?')}.")
+    found = fact.findings()
+    section.findings = [finding for finding in found if finding.get("severity") == SEVERITIES[0]]
+    section.text.append(f"Findings: {len(found)}; problems among them: {len(section.findings)}.")
+    page = fact.run.report / "index.html"
+    if page.exists():
+        section.links["The report of this run"] = Path(os.path.relpath(page, folder)).as_posix()
+    else:
+        section.text.append("It has no report of its own yet.")
+    return section

@@ -1,0 +1,65 @@
+"""Quantizers compared over seeds, as a table."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ...diagnostics.run import RunDirectory
+from ..page.facts import RunFacts, number
+from ..page.tables import METRICS, Metric
+
+
+def comparison(runs: list[RunDirectory], split: str = "test") -> pd.DataFrame:
+    """Quantizers compared: mean and sample standard deviation (n - 1) over the runs of each, which differ by seed.
+
+    Returns:
+        One row per quantizer (runs of a transformer are left out): ``quantizer``, ``n`` (runs), ``split``,
+        ``<metric>_mean`` and ``<metric>_sd`` for each of ``METRICS`` (NaN where no run has it; sd NaN where fewer than
+        two have), and ``notes``: what is missing and why.
+    """
+    rows = []
+    for name, group in group_by_quantizer(runs).items():
+        row: dict[str, object] = {"quantizer": name, "n": len(group), "split": split}
+        notes = []
+        for metric in METRICS:
+            values = np.array([_value(fact, metric.key, split) for fact in group])
+            there = values[~np.isnan(values)]
+            row[f"{metric.key}_mean"] = there.mean() if there.size else math.nan
+            row[f"{metric.key}_sd"] = there.std(ddof=1) if there.size > 1 else math.nan
+            notes += _reasons(metric, group, values, split)
+        rows.append({**row, "notes": "; ".join(notes)})
+    return pd.DataFrame(rows)
+
+
+def group_by_quantizer(runs: Sequence[RunDirectory]) -> dict[str, list[RunFacts]]:
+    """First stages by quantizer spec, each group by seed; by codebook size too where the runs differ in it."""
+    facts = [fact for fact in map(RunFacts, runs) if not fact.is_transformer]
+    sizes = {fact.setting("quantizer.codebook_size") for fact in facts}
+    groups: dict[str, list[RunFacts]] = {}
+    for fact in facts:
+        size = f", K = {fact.setting('quantizer.codebook_size')}" if len(sizes) > 1 else ""
+        groups.setdefault(fact.quantizer + size, []).append(fact)
+    return {name: sorted(group, key=lambda fact: number(fact.setting("train.seed"))) for name, group in groups.items()}
+
+
+def _value(fact: RunFacts, key: str, split: str) -> float:
+    return number({**fact.evaluation(split), **fact.done}.get(key))
+
+
+def _reasons(metric: Metric, group: Sequence[RunFacts], values: np.ndarray, split: str) -> list[str]:
+    """Why a metric is missing, once per reason, with the number of runs where it is not all of them."""
+    lacking = [_reason(fact, metric.key, split) for fact, value in zip(group, values, strict=True) if math.isnan(value)]
+    share = "" if len(lacking) == len(group) else f" in {len(lacking)} of {len(group)} runs"
+    name = metric.heading.format(split=split).rstrip(" ↑↓")
+    return [f"{name} missing{share}: {reason.replace('; ', ', ')}" for reason in dict.fromkeys(lacking)]
+
+
+def _reason(fact: RunFacts, key: str, split: str) -> str:
+    if key in ("device_hours_per_epoch", "trainable_parameters"):
+        return "not reported by the run" if fact.run.done.exists() else "run not finished"
+    evaluation = fact.evaluation(split)
+    if not evaluation:
+        return f"{split} split not evaluated"
+    return str((evaluation.get("missing") or {}).get(key, "not measured"))

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vqtool.diagnostics.statistics import counts as stats
+from vqtool.reports.codebook import lives
+
+
+def test_codes_stand_in_the_order_of_their_last_hit_then_of_their_hits(trace):
+    assert lives.life_order(trace.hits).tolist() == [2, 0, 4, 1, 3, 5]
+
+
+def test_a_code_that_never_lived_has_no_last_hit(trace):
+    assert lives.last_hits(trace.hits).tolist() == [9, 7, 9, 4, 9, -1]
+
+
+def test_dead_is_said_over_the_fewest_records_with_eight_tokens_per_code(trace):
+    # the last two records have 4 + 9 + 4 tokens each, those before 4 more: 48 = 8 K tokens take three records
+    end = lives.recent(trace)
+    assert (end.records, end.steps, end.tokens, end.enough) == (3, 15, 17 + 17 + 21, True)
+    assert np.flatnonzero(end.dead).tolist() == [3, 5]
+
+
+def test_a_trace_too_short_for_a_verdict_says_so(trace):
+    end = lives.recent(trace, tokens_per_code=1000)
+    assert end.records == 10
+    assert not end.enough
+    assert "fewer than the 1000 per code" in str(end)
+
+
+def test_usage_in_time_is_what_the_statistics_say_of_each_record(trace):
+    frame = lives.usage_in_time(trace)
+    assert frame["codes_used_window"].tolist() == [5] * 5 + [4] * 3 + [3] * 2
+    np.testing.assert_allclose(frame["perplexity_window"], stats.perplexity(trace.hits), rtol=1e-12)
+    np.testing.assert_allclose(frame["ceiling_window"].iloc[-1], stats.expected_codes_used(6, 17))
+
+
+@pytest.mark.parametrize(("code", "record"), [(0, 0), (1234, 777), (4095, 999)])
+def test_a_single_hit_of_a_single_code_in_a_single_record_stays_visible(trace, code, record):
+    hits = np.zeros((1000, 4096), np.int64)
+    hits[record, code] = 1
+    long = replace(trace, steps=np.arange(1, 1001), window=np.ones(1000, np.int64), hits=hits)
+    order = lives.life_order(hits)
+    grid = lives.heat(long, hits, order)
+    assert order[0] == code
+    assert grid.values.sum() == 1
+    row, column = np.argwhere(grid.values)[0]
+    assert row == 0
+    assert grid.steps[column] < record + 1 <= grid.steps[column + 1]
+
+
+def test_no_cell_of_a_heatmap_is_smaller_than_what_it_covers(trace):
+    hits = np.random.default_rng(0).poisson(0.3, (103, 71))
+    long = replace(trace, steps=np.arange(1, 104), window=np.ones(103, np.int64), hits=hits)
+    order = lives.life_order(hits)
+    grid = lives.heat(long, hits, order, rows=9, columns=11)
+    for row, (top, bottom) in enumerate(zip(grid.codes[:-1], grid.codes[1:], strict=True)):
+        for column, (start, stop) in enumerate(zip(grid.steps[:-1], grid.steps[1:], strict=True)):
+            assert grid.values[row, column] == hits[start:stop, order[top:bottom]].max()
+
+
+def test_a_small_trace_is_shown_code_by_code_and_record_by_record(trace):
+    grid = lives.heat(trace, trace.hits, np.arange(6))
+    np.testing.assert_array_equal(grid.values, trace.hits.T)
+    assert grid.steps.tolist() == list(range(0, 51, 5))
+    assert grid.cell == ""
+
+
+def test_what_was_not_recorded_does_not_hide_what_was(trace):
+    values = np.full((10, 6), np.nan, np.float32)
+    values[3, 2] = 0.5
+    grid = lives.heat(trace, values, np.arange(6), rows=2, columns=2)
+    assert grid.values[0, 0] == 0.5
+    assert np.isnan(grid.values).sum() == 3
+
+
+def test_a_codebook_without_gradient_is_shown_by_its_pull(trace):
+    assert lives.gradient(trace)[0] == "grad_norm"
+    name, values = lives.gradient(replace(trace, grad_norm=np.full((10, 6), np.nan, np.float32)))
+    assert name == "pull_norm"
+    assert values is trace.pull_norm

@@ -1,0 +1,199 @@
+"""What learns: model, discriminator, their optimizers, the remedies, and the instrument that watches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ...diagnostics import CodebookMonitor, Sink
+from ...diagnostics.ranks import from_first_rank, mean_over_ranks
+from ..data import Batches
+from ..data.views import view_named
+from ..quantizers import REMEDIES
+from ..quantizers.base import to_tokens
+from ..quantizers.kmeans import kmeans
+from ..training.optimization import adam, learning_rate, set_learning_rate
+from ..training.randomness import random_states, restore_random_states, seeded
+from ..training.stage import Losses
+from .discriminator import NLayerDiscriminator
+from .model import VQModel, build_model
+from .objective import Adversary, reconstruction_loss
+from .settings import AutoencoderConfig
+
+CODEBOOK = "quantize"
+
+
+def _named(group: str, losses: Losses) -> Losses:
+    return {f"{group}/{name}": loss.detach() for name, loss in losses.items()}
+
+
+def _means(parts: list[Losses]) -> Losses:
+    return {name: torch.stack([losses[name] for losses in parts]).mean() for name in parts[0]}
+
+
+class AutoencoderLearner:
+    """All that a training step changes, and the step itself.
+
+    Args:
+        fabric: Where and in what precision.
+        config: The settings of the run.
+        sinks: Where the instrument's records go, on this rank.
+
+    Raises:
+        InputError: The weights of the perceptual network are not to be had, or the images are too small for it or for
+            the discriminator.
+    """
+
+    def __init__(self, fabric: Fabric, config: AutoencoderConfig, sinks: list[Sink]):
+        self.fabric = fabric
+        self.config = config
+        self.model: VQModel = fabric.to_device(build_model(config))  # type: ignore[assignment]
+        self.view = view_named(config.data.view)
+        self.reconstruction: nn.Module = fabric.to_device(reconstruction_loss(config))  # type: ignore[assignment]
+        optimizer = adam(self.model.parameters(), config.optimizer)
+        self.monitor = CodebookMonitor(self.model, optimizer, sinks, every=config.train.every)
+        settings = config.quantizer
+        self.remedies = [
+            REMEDIES[name](
+                self.model.quantize, optimizer, seed=config.train.seed, **getattr(settings, name).model_dump()
+            )
+            for name in settings.parsed.remedies
+        ]
+        self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
+        self.adversary = self._adversary() if config.loss.disc_start is not None else None
+        self._look_at_a_blank()
+
+    @torch.no_grad()
+    def _look_at_a_blank(self) -> None:
+        """Have the networks that judge images refuse a size that is too small for them now, not when they join in."""
+        size = self.config.data.image_size
+        blank = torch.zeros(1, self.view.channels, size, size, device=self.fabric.device)
+        self.reconstruction(blank, blank)
+        if self.adversary is not None:
+            self.adversary.network.eval()(blank)
+            self.adversary.network.train()
+
+    def _adversary(self) -> Adversary:
+        loss = self.config.loss
+        with seeded(self.config.train.seed + 2):
+            discriminator = NLayerDiscriminator(ndf=loss.disc_channels, n_layers=loss.disc_layers)
+        if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
+            discriminator = torch.nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
+        wrapped, optimizer = self.fabric.setup(discriminator, adam(discriminator.parameters(), self.config.optimizer))
+        return Adversary(wrapped, optimizer, loss, reduce=mean_over_ranks)
+
+    def parameters_trained(self) -> int:
+        """Number of parameters of the autoencoder, codebook included, that the optimizer trains."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    @torch.no_grad()
+    def start_codebook(self, batches: Batches) -> None:
+        """k-means of the first batches' latents, where the settings ask for it; the same codes on every rank."""
+        settings = self.config.quantizer
+        if settings.init != "kmeans":
+            return
+        self.model.eval()
+        images = (self._images(batches, step, 0) for step in range(settings.kmeans_batches))
+        tokens = torch.cat([to_tokens(self.model.latents(part)) for part in images])
+        generator = torch.Generator().manual_seed(self.config.train.seed)
+        codes = from_first_rank(kmeans(tokens, settings.codebook_size, generator))
+        self.model.quantize.overwrite(torch.arange(settings.codebook_size, device=codes.device), codes)
+
+    def _images(self, batches: Batches, step: int, micro: int) -> Tensor:
+        return self.view.load(batches(step, micro)[0], self.fabric.device)
+
+    def step(self, step: int, batches: Batches) -> Losses:
+        """Optimizer step ``step`` (from 0): both sides of the game from one forward of the autoencoder.
+
+        Returns:
+            The unweighted parts of the losses by group and name, means over micro-batches, on the device.
+        """
+        self.model.train()
+        start = self.config.loss.disc_start
+        adversary = self.adversary if start is not None and step >= start else None
+        set_learning_rate(self.optimizer, rate := learning_rate(self.config.optimizer, step, self.config.train.steps))
+        pairs, losses = self._autoencoder_step(step, batches, adversary)
+        if adversary is not None:
+            set_learning_rate(adversary.optimizer, rate)
+            losses |= self._discriminator_step(pairs, adversary)
+        self.model.quantize.end_step()
+        for remedy in self.remedies:
+            if (codes := remedy.step()) is not None:
+                self.monitor.count_resets(CODEBOOK, codes)
+        return losses
+
+    def _autoencoder_step(
+        self, step: int, batches: Batches, adversary: Adversary | None
+    ) -> tuple[list[tuple[Tensor, Tensor]], Losses]:
+        """The autoencoder's update; with an adversary also the (images, reconstructions) of each micro-batch."""
+        pairs, parts = [], []
+        accumulate = self.config.train.accumulate
+        self.optimizer.zero_grad(set_to_none=True)
+        for micro in range(accumulate):
+            images = self._images(batches, step, micro)
+            with self.fabric.no_backward_sync(self.wrapped, enabled=micro + 1 < accumulate):
+                reconstructions, output = self.wrapped(images)
+                total, losses = self._objective(images, reconstructions, output, adversary)
+                self.fabric.backward(total / accumulate)
+            if adversary is not None:
+                pairs.append((images, reconstructions.detach()))
+            parts.append(losses)
+        if self.config.optimizer.clip_norm is not None:
+            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.config.optimizer.clip_norm)
+        self.optimizer.step()
+        return pairs, _means(parts)
+
+    def _objective(
+        self, images: Tensor, reconstructions: Tensor, output: Any, adversary: Adversary | None
+    ) -> tuple[Tensor, Losses]:
+        with self.fabric.autocast():
+            nll, parts = self.reconstruction(images, reconstructions)
+            total = nll + self.config.loss.quantizer_weight * output.loss
+            losses = _named("loss", {**parts, "nll": nll, "quantizer": output.loss}) | _named(
+                "quantizer", output.losses
+            )
+            if adversary is not None:
+                generator, sides = adversary.generator_side(nll, reconstructions, self.model.decoder.conv_out.weight)
+                total = total + generator
+                losses |= _named("gan", sides)
+        return total, losses | _named("loss", {"total": total})
+
+    def _discriminator_step(self, pairs: list[tuple[Tensor, Tensor]], adversary: Adversary) -> Losses:
+        parts = []
+        adversary.optimizer.zero_grad(set_to_none=True)
+        for micro, (images, reconstructions) in enumerate(pairs, start=1):
+            with self.fabric.no_backward_sync(adversary.discriminator, enabled=micro < len(pairs)):  # type: ignore[arg-type]
+                with self.fabric.autocast():
+                    loss, sides = adversary.discriminator_side(images, reconstructions)
+                self.fabric.backward(loss / len(pairs))
+            parts.append(_named("gan", sides))
+        adversary.optimizer.step()
+        return _means(parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, besides the data; to be taken between two steps, by every rank."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "discriminator": self.adversary and self.adversary.network.state_dict(),
+            "disc_optimizer": self.adversary and self.adversary.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "remedies": [remedy.state_dict() for remedy in self.remedies],
+            "monitor": self.monitor.state_dict(),
+            "random": random_states(self.fabric),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], load_weights: Callable[[nn.Module, Any], None]) -> None:
+        """Go on from ``state_dict``; ``load_weights`` puts weights into a module, or says why they do not fit."""
+        load_weights(self.model, state["model"])
+        if self.adversary is not None and state["discriminator"] is not None:
+            load_weights(self.adversary.network, state["discriminator"])
+            self.adversary.optimizer.load_state_dict(state["disc_optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        for remedy, remedy_state in zip(self.remedies, state["remedies"], strict=True):
+            remedy.load_state_dict(remedy_state)
+        self.monitor.load_state_dict(state["monitor"])
+        restore_random_states(self.fabric, state["random"])

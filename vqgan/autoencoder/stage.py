@@ -1,0 +1,73 @@
+"""The first stage as a run sees it: images, the learner, and the codebook that is watched."""
+
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch.utils.tensorboard import SummaryWriter
+
+from ...diagnostics import RunDirectory, Sink, TraceSink
+from ...diagnostics.recording.codebook_board import TensorBoardSink, add_layout, add_projector
+from ...diagnostics.statistics import counts as stats
+from ..data.opening import open_images, tell
+from ..data.views import view_named
+from ..training.stage import Look, Losses, SampleGrid, open_batches
+from .evaluation import evaluate_split
+from .learner import CODEBOOK, AutoencoderLearner
+from .settings import AutoencoderConfig
+from .validation import validate
+
+
+class AutoencoderStage:
+    """See ``Stage``."""
+
+    def __init__(self, fabric: Fabric, config: AutoencoderConfig):
+        self.config, self.view = config, view_named(config.data.view)
+        with fabric.rank_zero_first():  # one rank decodes, the others find the cache
+            images = open_images(config.data)
+        self.images = {name: self.view.over(split) for name, split in images.items()}
+        if fabric.is_global_zero:
+            tell(self.images)
+        self.batches = open_batches(fabric, config, self.images["train"])
+        self.learner = AutoencoderLearner(fabric, config, [])
+
+    def start(self) -> None:
+        """Put the first codes in their places."""
+        self.learner.start_codebook(self.batches)
+
+    def sinks(self, run: RunDirectory, writer: SummaryWriter | None, resume_at: int | None) -> list[Sink]:
+        """The trace and TensorBoard."""
+        sinks: list[Sink] = [TraceSink(run.path, resume_at)]
+        if writer is not None:
+            sinks.append(TensorBoardSink(writer))
+            add_layout(writer, CODEBOOK)
+        return sinks
+
+    def step(self, number: int) -> Losses:
+        """One optimizer step."""
+        return self.learner.step(number, self.batches)
+
+    def status(self) -> str:
+        """Codes used and perplexity in the last record, or in the window that is open where there is none yet."""
+        hits = self.learner.monitor.last_hits(CODEBOOK)
+        return f"codes {stats.codes_used(hits)}/{len(hits)}, perplexity {stats.perplexity(hits):.1f} (last record)"
+
+    def look(self, step: int) -> Look:
+        """Reconstructions of the validation split."""
+        settings = self.config.train
+        values, grid = validate(
+            self.learner.model,
+            self.view,
+            self.learner.reconstruction,
+            self.images["validation"],
+            settings.validate_images,
+            settings.batch_size,
+        )
+        picture = SampleGrid("reconstructions", "reconstructions: images above, reconstructions below", grid)
+        return Look(values, values["validation/nll"], [picture])
+
+    def finish(self, run: RunDirectory, writer: SummaryWriter | None, step: int) -> dict[str, Any]:
+        """The evaluation of the test split, and the codebook in the projector."""
+        figures, hits = evaluate_split(self.learner.model, self.images["test"], self.config, "test")
+        if writer is not None:
+            add_projector(writer, CODEBOOK, self.learner.model.quantize.codebook.detach().cpu(), hits, step)
+        return figures
