@@ -1,25 +1,26 @@
-"""The instrument: attaches to any vector-quantized model, or a model over its codes, and records what the codes do."""
+"""The instrument: attaches to any vector-quantized model, or a model over its codes, and records what the codes do.
 
-from .errors import InputError
-from .probes import PROBES, CodebookReading, Probe, find_codebooks
-from .recording.codebook_monitor import CodebookMonitor
-from .recording.records import CodebookRecord, TokenRecord
-from .recording.sinks import Sink, TraceSink
-from .recording.token_monitor import TokenMonitor
-from .run import RunDirectory, find_runs
+Three lines, and the training loop stays as it is:
 
-__all__ = [
-    "PROBES",
-    "CodebookMonitor",
-    "CodebookReading",
-    "CodebookRecord",
-    "InputError",
-    "Probe",
-    "RunDirectory",
-    "Sink",
-    "TokenMonitor",
-    "TokenRecord",
-    "TraceSink",
-    "find_codebooks",
-    "find_runs",
-]
+    monitor = CodebookMonitor(model, optimizer, [TraceSink("runs/mine")], every=100)
+    ...  # train as before
+    monitor.close()
+
+What it saw, afterwards and elsewhere:
+
+    trace = CodebookTrace.load("runs/mine/trace/quantize")  # trace.hits (records, codes), trace.norm, ...
+    stats.perplexity(trace.hits)
+
+- ``CodebookMonitor``, ``TokenMonitor``: the instrument of a model with a codebook, and of a model over its codes.
+- ``TraceSink``, ``TensorBoardSink``, ``TokenBoardSink``, or any ``Sink``: where records go.
+- ``CodebookTrace``, ``TokenTrace``: the records of a run with time in front.
+- ``stats``: code usage, perplexity, total variation and their like, on NumPy arrays.
+- ``PROBES``, ``Probe``, ``CodebookReading``, ``find_codebooks``: how quantizers are recognised and read.
+- ``RunDirectory``, ``find_runs``, ``Finding``: what lies in a run's folder.
+
+Names are imported when they are first used: who reads a trace does not wait for torch.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,10 +11,10 @@ import yaml
 from matplotlib.image import imsave
 from synthetic import write_findings
 
+from vqtool.diagnostics import stats
 from vqtool.diagnostics.recording.records import TokenRecord
 from vqtool.diagnostics.recording.trace import TraceWriter
 from vqtool.diagnostics.run import RunDirectory
-from vqtool.diagnostics.statistics import counts as stats
 
 NAN = np.float32(np.nan)
 

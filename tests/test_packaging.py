@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import vqtool
+from vqtool import diagnostics
 
 ROOT = Path(str(vqtool.__file__)).parent
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -39,7 +40,9 @@ def modules() -> dict[str, Path]:
 def imports(name: str, path: Path) -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
     """Every import in a file, also within functions, with the dotted names that it may reach."""
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    stub = path.with_suffix(".pyi")  # what a lazy package hands on
+    text = path.read_text(encoding="utf-8") + (stub.read_text(encoding="utf-8") if stub.exists() else "")
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from ((node, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -66,7 +69,7 @@ def test_the_tree_is_read_as_it_is():
         "vqgan.quantizers.settings",
         "vqgan.training.randomness",
     }
-    assert {"diagnostics.statistics.counts", "diagnostics", "vqgan.autoencoder.learner"} <= own_imports(
+    assert {"diagnostics.stats", "diagnostics", "vqgan.autoencoder.learner"} <= own_imports(
         "vqgan.autoencoder.stage", ROOT / "vqgan/autoencoder/stage.py"
     )
     assert "diagnostics.errors" in own_imports("vqgan.data.folder", ROOT / "vqgan/data/folder.py")
@@ -99,24 +102,44 @@ def test_the_package_imports_itself_relatively_and_never_its_tests(name):
             assert target.partition(".")[0] not in ("vqtool", "tests", "benchmarks", *ROOMS, "cli")
 
 
-def test_diagnostics_pulls_in_torch_and_nothing_of_the_heavy_rest():
-    heavy = {
-        "lpips",
-        "torchvision",
-        "matplotlib",
-        "pandas",
-        "lightning_fabric",
-        "torchmetrics",
-        "tensorboard",
-        "plotly",
-    }
-    script = "import sys, vqtool.diagnostics; print(*sys.modules)"
+HEAVY = {"lpips", "torchvision", "matplotlib", "pandas", "lightning_fabric", "torchmetrics", "tensorboard", "scipy"}
+
+
+def loaded_by(script: str) -> set[str]:
+    """The modules that are loaded when a script has run."""
+    script = f"{script}\nimport sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_instrument_pulls_in_torch_and_nothing_of_the_heavy_rest():
+    loaded = loaded_by("from vqtool.diagnostics import CodebookMonitor, TensorBoardSink, TokenMonitor, TraceSink")
     assert "torch" in loaded
     assert "vqtool.diagnostics.recording.codebook_monitor" in loaded
-    assert not loaded & heavy
+    assert not loaded & HEAVY
     assert not {name for name in loaded if name.startswith(("vqtool.vqgan", "vqtool.reports", "vqtool.experiments"))}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import vqtool.diagnostics",
+        "from vqtool.diagnostics import CodebookTrace, Finding, RunDirectory, TokenTrace, find_runs, stats\n"
+        "stats.perplexity([1, 2])",
+        "from vqtool.experiments.recipes import RECIPES",
+        "import vqtool.reports",
+        "import vqtool.cli",
+    ],
+)
+def test_who_only_reads_does_not_wait_for_torch(script):
+    assert "torch" not in loaded_by(script)
+
+
+@pytest.mark.parametrize("face", [diagnostics, diagnostics.stats], ids=lambda face: face.__name__)
+def test_every_name_of_a_face_is_there(face):
+    for name in face.__all__:
+        assert getattr(face, name) is not None
+    assert {"InputError"} | {name for name in diagnostics.__all__ if name.startswith("Codebook")} <= {*dir(diagnostics)}
 
 
 def test_the_packages_are_those_of_the_tree():
@@ -200,5 +223,6 @@ def test_a_wheel_holds_the_package_and_nothing_else(tmp_path):
     (wheel,) = (source / "dist").glob("*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = {str(Path("vqtool", path.relative_to(ROOT))) for path in modules().values()}
-    assert names == files | {"vqtool/py.typed", "vqtool/reports/page/page.html"}
+    data = {"py.typed", "reports/page/page.html", "diagnostics/__init__.pyi", "diagnostics/stats/__init__.pyi"}
+    assert names == files | {f"vqtool/{path}" for path in data}
     assert wheel.name == f"vqtool-{vqtool.__version__}-py3-none-any.whl"

@@ -12,7 +12,7 @@ class QuantizerOutputProbe:
     """Reads modules of (B, D, H, W) latents with ``codebook`` (K, D) and an output with the field ``indices``."""
 
     def matches(self, module: nn.Module) -> bool:
-        return all(hasattr(type(module), name) for name in ("codebook", "lookup", "overwrite"))
+        return all(hasattr(type(module), name) for name in ("codebook", "lookup"))
 
     def site(self, module: nn.Module) -> nn.Module:
         return module

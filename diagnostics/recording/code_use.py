@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from .. import stats
 from ..errors import InputError
-from ..statistics import counts as stats
-from ..statistics.gap import chance_band
+from ..stats.gap import chance_band
 
 Map = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..statistics import counts as stats
+from .. import stats
 from .records import CodebookRecord
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..statistics import counts as stats
+from .. import stats
 from .records import TOKEN_COLUMNS, TokenRecord
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ...diagnostics import stats
 from ...diagnostics.recording.trace import CodebookTrace
-from ...diagnostics.statistics import counts as stats
 from ..page.heat import Heat
 from ..page.numbers import bins
 

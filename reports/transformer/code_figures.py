@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...diagnostics import stats
 from ...diagnostics.recording.code_use import Codes, CodeUse
-from ...diagnostics.statistics import counts as stats
-from ...diagnostics.statistics.gap import chance_band
+from ...diagnostics.stats.gap import chance_band
 from ..page.style import DEAD, LIVE, PALETTE, legend_beside, scale, single, spread, theme
 
 WRONG, FAINT, LINE = PALETTE[3], PALETTE[9], "#333333"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...diagnostics import stats
 from ...diagnostics.recording.code_use import CodeUse, PositionUse
-from ...diagnostics.statistics import counts as stats
 from ..page.sections import Panel
 from . import code_figures, position_figures
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ...diagnostics import stats
 from ...diagnostics.recording.code_use import CodeUse
-from ...diagnostics.statistics import counts as stats
 
 
 class Column(NamedTuple):

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...diagnostics import stats
 from ...diagnostics.errors import InputError
 from ...diagnostics.recording.code_use import CodeUse, PositionUse
-from ...diagnostics.statistics import counts as stats
 from ..page import images
 from ..page.facts import RunFacts, number
 from ..page.logged import series

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...diagnostics import stats
 from ...diagnostics.recording.code_use import Counts
 from ...diagnostics.recording.trace import TokenTrace
-from ...diagnostics.statistics import counts as stats
 from ..page.logged import window_label
 from ..page.numbers import mean_in_time
 from ..page.sections import Panel

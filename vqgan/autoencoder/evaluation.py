@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...diagnostics import stats
 from ...diagnostics.progress import track
 from ...diagnostics.ranks import rank_and_size, sum_over_ranks
 from ...diagnostics.run import RunDirectory
-from ...diagnostics.statistics import counts as stats
 from ..config.layers import load_config
 from ..data import Images
 from ..data.opening import open_images

@@ -11,7 +11,7 @@ from ...diagnostics import CodebookMonitor, Sink
 from ...diagnostics.ranks import from_first_rank, mean_over_ranks
 from ..data import Batches
 from ..data.views import view_named
-from ..quantizers import REMEDIES
+from ..quantizers import REMEDIES, DeadCodeReset, LearnedQuantizer
 from ..quantizers.base import to_tokens
 from ..quantizers.kmeans import kmeans
 from ..training.optimization import adam, learning_rate, set_learning_rate
@@ -54,16 +54,19 @@ class AutoencoderLearner:
         self.reconstruction: nn.Module = fabric.to_device(reconstruction_loss(config))  # type: ignore[assignment]
         optimizer = adam(self.model.parameters(), config.optimizer)
         self.monitor = CodebookMonitor(self.model, optimizer, sinks, every=config.train.every)
-        settings = config.quantizer
-        self.remedies = [
-            REMEDIES[name](
-                self.model.quantize, optimizer, seed=config.train.seed, **getattr(settings, name).model_dump()
-            )
-            for name in settings.parsed.remedies
-        ]
+        self.remedies = self._remedies(optimizer)
         self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
         self.adversary = self._adversary() if config.loss.disc_start is not None else None
         self._look_at_a_blank()
+
+    def _remedies(self, optimizer: torch.optim.Optimizer) -> list[DeadCodeReset]:
+        settings, quantizer = self.config.quantizer, self.model.quantize
+        if not isinstance(quantizer, LearnedQuantizer):
+            return []
+        return [
+            REMEDIES[name](quantizer, optimizer, seed=self.config.train.seed, **settings.of(name).model_dump())
+            for name in settings.parsed.remedies
+        ]
 
     @torch.no_grad()
     def _look_at_a_blank(self) -> None:
@@ -92,14 +95,15 @@ class AutoencoderLearner:
     def start_codebook(self, batches: Batches) -> None:
         """k-means of the first batches' latents, where the settings ask for it; the same codes on every rank."""
         settings = self.config.quantizer
-        if settings.init != "kmeans":
+        quantizer = self.model.quantize
+        if settings.init != "kmeans" or not isinstance(quantizer, LearnedQuantizer):
             return
         self.model.eval()
         images = (self._images(batches, step, 0) for step in range(settings.kmeans_batches))
         tokens = torch.cat([to_tokens(self.model.latents(part)) for part in images])
         generator = torch.Generator().manual_seed(self.config.train.seed)
         codes = from_first_rank(kmeans(tokens, settings.codebook_size, generator))
-        self.model.quantize.overwrite(torch.arange(settings.codebook_size, device=codes.device), codes)
+        quantizer.overwrite(torch.arange(settings.codebook_size, device=codes.device), codes)
 
     def _images(self, batches: Batches, step: int, micro: int) -> Tensor:
         return self.view.load(batches(step, micro)[0], self.fabric.device)

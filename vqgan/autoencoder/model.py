@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.views import view_named
-from ..quantizers import QUANTIZERS, Quantizer, QuantizerOutput
+from ..quantizers import LearnedQuantizer, Quantizer, QuantizerOutput
 from ..quantizers.settings import QuantizerSettings
 from ..training.randomness import seeded
 from .networks import Decoder, Encoder
@@ -63,12 +63,11 @@ def build_model(config: AutoencoderConfig) -> VQModel:
 
 def build_quantizer(settings: QuantizerSettings) -> Quantizer:
     """The quantizer that the spec names, with its initial codes."""
-    name = settings.parsed.quantizer
-    quantizer = QUANTIZERS[name](settings.codebook_size, settings.dim, **getattr(settings, name).model_dump())
-    K = settings.codebook_size
-    codes = torch.empty(K, settings.dim)
-    if settings.init == "uniform":
-        quantizer.overwrite(torch.arange(K), codes.uniform_(-1 / K, 1 / K))
-    elif settings.init == "normal":
-        quantizer.overwrite(torch.arange(K), codes.normal_())
+    K, D = settings.codebook_size, settings.dim
+    quantizer = settings.kind(K, D, **settings.of(settings.parsed.quantizer).model_dump())
+    if isinstance(quantizer, LearnedQuantizer):
+        if settings.init == "uniform":
+            quantizer.overwrite(torch.arange(K), torch.empty(K, D).uniform_(-1 / K, 1 / K))
+        elif settings.init == "normal":
+            quantizer.overwrite(torch.arange(K), torch.randn(K, D))
     return quantizer

@@ -5,9 +5,8 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 
-from ...diagnostics import RunDirectory, Sink, TraceSink
+from ...diagnostics import RunDirectory, Sink, TraceSink, stats
 from ...diagnostics.recording.codebook_board import TensorBoardSink, add_layout, add_projector
-from ...diagnostics.statistics import counts as stats
 from ..data.opening import open_images, tell
 from ..data.views import view_named
 from ..training.stage import Look, Losses, SampleGrid, open_batches

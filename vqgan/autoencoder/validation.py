@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
-from ...diagnostics.statistics import counts as stats
+from ...diagnostics import stats
 from ..data import Images
 from ..data.batches import spread
 from ..data.images import to_unit_range

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ...diagnostics.errors import InputError, unknown
-from ..quantizers.settings import spelled_out
+from .spec import spelled_out
 
 Kind = TypeVar("Kind", bound=BaseModel)
 

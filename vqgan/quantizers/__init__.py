@@ -1,6 +1,6 @@
 """Quantizers and the remedies that work on any of them."""
 
-from .base import Quantizer, QuantizerOutput
+from .base import LearnedQuantizer, Quantizer, QuantizerOutput
 from .ema import EMAQuantizer
 from .entropy import EntropyQuantizer
 from .gumbel import GumbelQuantizer
@@ -25,6 +25,7 @@ __all__ = [
     "EMAQuantizer",
     "EntropyQuantizer",
     "GumbelQuantizer",
+    "LearnedQuantizer",
     "Quantizer",
     "QuantizerOutput",
     "StandardQuantizer",

@@ -1,11 +1,14 @@
 """What every quantizer is: ``Quantizer`` and what its forward hands over, ``QuantizerOutput``."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..config.base import Settings
+from ..config.layers import validated
 
 
 class QuantizerOutput(NamedTuple):
@@ -48,14 +51,38 @@ def straight_through(quantized: Tensor, latents: Tensor) -> Tensor:
 class Quantizer(nn.Module, ABC):
     """A codebook of ``codebook_size`` vectors of ``dim`` and a rule that assigns one to each token.
 
-    Subclasses give ``codebook`` and ``forward``. Row k of every parameter whose first axis is ``codebook_size`` belongs
-    to code k: a remedy that rewrites codes relies on it to clear the optimizer's moments.
+    Subclasses give ``settings_type``, ``codebook`` and ``forward``. One whose codes are learned is a
+    ``LearnedQuantizer``.
+
+    Args:
+        codebook_size: K.
+        dim: D.
+        **settings: The fields of ``settings_type``.
+
+    Attributes:
+        settings_type: What can be set of it, with defaults and bounds.
+        by_distance: Whether a token gets its nearest code, so that k-means of the latents makes good first codes.
+
+    Raises:
+        InputError: There is no such setting, or a value is out of range.
     """
 
-    def __init__(self, codebook_size: int, dim: int):
+    settings_type: ClassVar[type[Settings]]
+    by_distance: ClassVar[bool] = True
+
+    def __init__(self, codebook_size: int, dim: int, **settings: Any):
         super().__init__()
         self.codebook_size = codebook_size
         self.dim = dim
+        self.settings = validated(self.settings_type, settings)
+
+    @classmethod
+    def check_size(cls, codebook_size: int, dim: int, settings: Settings) -> None:
+        """Refuse a K or a D that these settings cannot have; here any will do.
+
+        Raises:
+            InputError: See there.
+        """
 
     @property
     @abstractmethod
@@ -70,13 +97,21 @@ class Quantizer(nn.Module, ABC):
         """(B, H, W) indices -> (B, D, H, W) codes."""
         return F.embedding(indices, self.codebook).permute(0, 3, 1, 2)
 
-    @torch.no_grad()
-    def overwrite(self, codes: Tensor, vectors: Tensor) -> None:
-        """Put ``vectors`` (R, D) in the place of ``codes`` (R,), with all state that follows from them."""
-        self.codebook[codes] = vectors.to(self.codebook.dtype)
-
     def end_step(self) -> None:
         """What the quantizer does once per optimizer step, after it: moving averages, schedules. Here nothing."""
 
     def extra_repr(self) -> str:
         return f"codebook_size={self.codebook_size}, dim={self.dim}"
+
+
+class LearnedQuantizer(Quantizer):
+    """A quantizer whose codes can be rewritten: by a remedy, by k-means.
+
+    Row k of every parameter whose first axis is ``codebook_size`` belongs to code k: a remedy that rewrites codes
+    relies on it to clear the optimizer's moments.
+    """
+
+    @torch.no_grad()
+    def overwrite(self, codes: Tensor, vectors: Tensor) -> None:
+        """Put ``vectors`` (R, D) in the place of ``codes`` (R,), with all state that follows from them."""
+        self.codebook[codes] = vectors.to(self.codebook.dtype)

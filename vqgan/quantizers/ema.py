@@ -1,5 +1,7 @@
 """The quantizer whose codebook follows the latents by exponential moving averages."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -7,16 +9,19 @@ from torch import Tensor, nn
 
 from ...diagnostics.ranks import sum_over_ranks
 from ..config.base import Decay, Settings
-from .base import Quantizer, QuantizerOutput, straight_through, to_map, to_tokens
+from .base import LearnedQuantizer, QuantizerOutput, straight_through, to_map, to_tokens
 from .search import nearest_codes
 
 
 class EMASettings(Settings):
-    """See ``EMAQuantizer``."""
+    """The settings of ``EMAQuantizer``."""
 
     commitment_weight: NonNegativeFloat = 0.25
+    """beta, on the commitment term |z - sg[e]|^2."""
     decay: Decay = 0.99
+    """g, of the running counts and sums, per optimizer step."""
     eps: PositiveFloat = 1e-5
+    """Laplace smoothing of the counts."""
 
 
 class EMACodebook(nn.Module):
@@ -38,7 +43,7 @@ class EMACodebook(nn.Module):
         self.register_buffer("embed_avg", weight.clone())
 
 
-class EMAQuantizer(Quantizer):
+class EMAQuantizer(LearnedQuantizer):
     """Nearest code, straight-through gradient, codebook moved by exponential moving averages.
 
     N_k <- g N_k + (1 - g) n_k,  m_k <- g m_k + (1 - g) sum z,  e_k = m_k / N_k
@@ -47,22 +52,13 @@ class EMAQuantizer(Quantizer):
     an optimizer step and enter the averages once, in ``end_step``.
 
     loss = beta |z - sg[e]|^2.
-
-    Args:
-        codebook_size: K.
-        dim: D.
-        commitment_weight: beta.
-        decay: g.
-        eps: Laplace smoothing of the counts.
     """
 
-    def __init__(
-        self, codebook_size: int, dim: int, *, commitment_weight: float = 0.25, decay: float = 0.99, eps: float = 1e-5
-    ):
-        super().__init__(codebook_size, dim)
-        self.commitment_weight = commitment_weight
-        self.decay = decay
-        self.eps = eps
+    settings_type = EMASettings
+    settings: EMASettings
+
+    def __init__(self, codebook_size: int, dim: int, **settings: Any):
+        super().__init__(codebook_size, dim, **settings)
         self.embedding = EMACodebook(codebook_size, dim)
         # (K, D + 1) sums of latents and, in the last column, counts since the last step. A plain attribute: as a buffer
         # it would be overwritten by rank 0's at every forward under DistributedDataParallel.
@@ -85,7 +81,7 @@ class EMAQuantizer(Quantizer):
         return QuantizerOutput(
             to_map(quantized, latents.shape),
             indices.view(B, H, W),
-            self.commitment_weight * commitment,
+            self.settings.commitment_weight * commitment,
             {"commitment": commitment},
         )
 
@@ -100,10 +96,10 @@ class EMAQuantizer(Quantizer):
             return
         sum_over_ranks(self._pending)
         book = self.embedding
-        book.embed_avg.lerp_(self._pending[:, :-1], 1 - self.decay)
-        book.cluster_size.lerp_(self._pending[:, -1], 1 - self.decay)
+        book.embed_avg.lerp_(self._pending[:, :-1], 1 - self.settings.decay)
+        book.cluster_size.lerp_(self._pending[:, -1], 1 - self.settings.decay)
         total = book.cluster_size.sum()
-        smoothed = (book.cluster_size + self.eps) / (total + self.codebook_size * self.eps) * total
+        smoothed = (book.cluster_size + self.settings.eps) / (total + self.codebook_size * self.settings.eps) * total
         book.weight.copy_(book.embed_avg / smoothed.unsqueeze(1))
         self._pending = None
 

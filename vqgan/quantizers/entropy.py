@@ -12,11 +12,14 @@ from .standard import StandardQuantizer, StandardSettings
 
 
 class EntropySettings(StandardSettings):
-    """See ``EntropyQuantizer``."""
+    """The settings of ``EntropyQuantizer``."""
 
     temperature: PositiveFloat = 0.01
+    """T of the soft assignment."""
     entropy_weight: NonNegativeFloat = 0.1
+    """Weight of the mean entropy of the assignments of single tokens."""
     kl_weight: NonNegativeFloat = 0.1
+    """Weight of the KL divergence of the batch's mean assignment from the uniform one."""
 
 
 class EntropyQuantizer(StandardQuantizer):
@@ -28,32 +31,10 @@ class EntropyQuantizer(StandardQuantizer):
 
     The second bracket is -H(E_z[p]), so that equal weights give MaskGIT's ratio * (E H(p) - H(E p))
     (Chang et al. 2022, arXiv:2202.04200, in its published code; Yu et al. 2023, arXiv:2310.05737, sec. 3.2).
-
-    Args:
-        codebook_size: K.
-        dim: D.
-        commitment_weight: beta, see ``StandardQuantizer``.
-        legacy: See ``StandardQuantizer``.
-        temperature: T.
-        entropy_weight: Weight of the mean entropy of the assignments of single tokens.
-        kl_weight: Weight of the KL divergence of the batch's mean assignment from the uniform one.
     """
 
-    def __init__(
-        self,
-        codebook_size: int,
-        dim: int,
-        *,
-        commitment_weight: float = 0.25,
-        legacy: bool = False,
-        temperature: float = 0.01,
-        entropy_weight: float = 0.1,
-        kl_weight: float = 0.1,
-    ):
-        super().__init__(codebook_size, dim, commitment_weight=commitment_weight, legacy=legacy)
-        self.temperature = temperature
-        self.entropy_weight = entropy_weight
-        self.kl_weight = kl_weight
+    settings_type = EntropySettings
+    settings: EntropySettings  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def losses(self, tokens: Tensor, codes: Tensor) -> dict[str, Tensor]:
         parts = map_chunks(self._soft_assignment, tokens, self.codebook_size)
@@ -68,7 +49,7 @@ class EntropyQuantizer(StandardQuantizer):
         """Summed entropy () and summed probabilities (K,) of the soft assignment of (n, D) tokens."""
         half_norms = self.codebook.square().sum(1) / 2
         # |z|^2 is the same for every code and falls out of the softmax.
-        logits = torch.addmm(half_norms, tokens, self.codebook.t(), beta=-1) * (2 / self.temperature)
+        logits = torch.addmm(half_norms, tokens, self.codebook.t(), beta=-1) * (2 / self.settings.temperature)
         log_p = F.log_softmax(logits, dim=1)
         p = log_p.exp()
         return -(p * log_p).sum(), p.sum(0)
@@ -76,6 +57,6 @@ class EntropyQuantizer(StandardQuantizer):
     def weighted(self, losses: dict[str, Tensor]) -> Tensor:
         return (
             super().weighted(losses)
-            + self.entropy_weight * losses["entropy"]
-            + self.kl_weight * (losses["kl"] - math.log(self.codebook_size))
+            + self.settings.entropy_weight * losses["entropy"]
+            + self.settings.kl_weight * (losses["kl"] - math.log(self.codebook_size))
         )

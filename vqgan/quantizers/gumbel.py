@@ -1,6 +1,7 @@
 """The quantizer that samples its codes: Gumbel-softmax."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,23 +9,29 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from torch import Tensor, nn
 
 from ..config.base import Settings
-from .base import Quantizer, QuantizerOutput, to_map, to_tokens
+from .base import LearnedQuantizer, QuantizerOutput, to_map, to_tokens
 from .chunks import map_chunks
 from .search import nearest_codes
 
 
 class GumbelSettings(Settings):
-    """See ``GumbelQuantizer``."""
+    """The settings of ``GumbelQuantizer``; the steps are optimizer steps."""
 
     straight_through: bool = True
+    """Pass the one-hot sample forward and the gradient of the soft one backward; else the soft one."""
     temperature_start: PositiveFloat = 1.0
+    """tau at the first step."""
     temperature_end: PositiveFloat = 1 / 16
+    """tau from ``temperature_steps`` on; a half cosine in between."""
     temperature_steps: PositiveInt = 10_000
+    """Length of the temperature schedule."""
     kl_weight: NonNegativeFloat = 5e-4
+    """Weight of the KL term after its warm-up."""
     kl_warmup_steps: NonNegativeInt = 0
+    """Steps over which the KL weight rises linearly from zero."""
 
 
-class GumbelQuantizer(Quantizer):
+class GumbelQuantizer(LearnedQuantizer):
     """Logits over the codes by a 1x1 convolution, a Gumbel-softmax sample in training, the largest logit in evaluation.
 
     q = softmax((l + g) / tau) E with Gumbel noise g (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017,
@@ -34,39 +41,15 @@ class GumbelQuantizer(Quantizer):
     distance between them and the codes, such as the record's distortion, does not decide the assignment here.
 
     Temperature and KL weight follow schedules of the number of optimizer steps, which is part of the state.
-
-    Args:
-        codebook_size: K.
-        dim: D.
-        straight_through: Pass the one-hot sample forward and the gradient of the soft one backward; else the soft one.
-        temperature_start: tau at the first step.
-        temperature_end: tau from ``temperature_steps`` on; a half cosine in between.
-        temperature_steps: Length of the temperature schedule in optimizer steps.
-        kl_weight: Weight of the KL term after its warm-up.
-        kl_warmup_steps: Optimizer steps over which the KL weight rises linearly from zero.
     """
 
+    settings_type = GumbelSettings
+    by_distance = False
+    settings: GumbelSettings
     updates: Tensor
 
-    def __init__(
-        self,
-        codebook_size: int,
-        dim: int,
-        *,
-        straight_through: bool = True,
-        temperature_start: float = 1.0,
-        temperature_end: float = 1 / 16,
-        temperature_steps: int = 10_000,
-        kl_weight: float = 5e-4,
-        kl_warmup_steps: int = 0,
-    ):
-        super().__init__(codebook_size, dim)
-        self.straight_through = straight_through
-        self.temperature_start = temperature_start
-        self.temperature_end = temperature_end
-        self.temperature_steps = temperature_steps
-        self.max_kl_weight = kl_weight
-        self.kl_warmup_steps = kl_warmup_steps
+    def __init__(self, codebook_size: int, dim: int, **settings: Any):
+        super().__init__(codebook_size, dim, **settings)
         self.proj = nn.Conv2d(dim, codebook_size, 1)
         self.embed = nn.Embedding(codebook_size, dim)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
@@ -78,17 +61,17 @@ class GumbelQuantizer(Quantizer):
     @property
     def temperature(self) -> Tensor:
         """() tau now, on the device: reading it does not wait for the device."""
-        progress = (self.updates / self.temperature_steps).clamp(max=1.0)
-        return self.temperature_end + (self.temperature_start - self.temperature_end) * (
+        progress = (self.updates / self.settings.temperature_steps).clamp(max=1.0)
+        return self.settings.temperature_end + (self.settings.temperature_start - self.settings.temperature_end) * (
             (1 + torch.cos(math.pi * progress)) / 2
         )
 
     @property
     def kl_weight(self) -> Tensor:
         """() weight of the KL term now, on the device."""
-        if self.kl_warmup_steps == 0:
-            return torch.full((), self.max_kl_weight, device=self.updates.device)
-        return self.max_kl_weight * (self.updates / self.kl_warmup_steps).clamp(max=1.0)
+        if self.settings.kl_warmup_steps == 0:
+            return torch.full((), self.settings.kl_weight, device=self.updates.device)
+        return self.settings.kl_weight * (self.updates / self.settings.kl_warmup_steps).clamp(max=1.0)
 
     @property
     def bias(self) -> Tensor:
@@ -111,7 +94,7 @@ class GumbelQuantizer(Quantizer):
 
     def _sample(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.logits(tokens)
-        sample = F.gumbel_softmax(logits, self.temperature, hard=self.straight_through)  # type: ignore[arg-type]
+        sample = F.gumbel_softmax(logits, self.temperature, hard=self.settings.straight_through)  # type: ignore[arg-type]
         return sample @ self.codebook, sample.argmax(1), self._kl(logits)
 
     def _choose(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,19 +8,22 @@ from torch import Tensor
 
 from ...diagnostics.ranks import from_first_rank, rank_and_size, sum_over_ranks
 from ..config.base import Settings
-from .base import Quantizer, QuantizerOutput, to_tokens
+from ..config.layers import validated
+from .base import LearnedQuantizer, QuantizerOutput, to_tokens
 from .kmeans import jitter, kmeans, sample_rows
-
-Source = Literal["latents", "codes", "kmeans"]
 
 
 class ResetSettings(Settings):
-    """See ``DeadCodeReset``."""
+    """The settings of ``DeadCodeReset``."""
 
     every: PositiveInt = 100
+    """Optimizer steps between two resets, and the window over which hits are counted."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the mean hits below which a code is dead."""
     source: Literal["latents", "codes", "kmeans"] = "latents"
+    """Where new codes come from: latents of the last batch, codes in use by their hits, or k-means of those latents."""
     noise: NonNegativeFloat = 0.01
+    """Standard deviation of the noise added to the drawn vectors, as a share of their spread."""
 
 
 class DeadCodeReset:
@@ -35,31 +38,26 @@ class DeadCodeReset:
     Args:
         quantizer: Whose codes are watched and rewritten.
         optimizer: Whose moments are cleared; None where the codebook is not trained by one.
-        every: Optimizer steps between two resets, and the window over which hits are counted.
-        threshold: Share of the mean hits below which a code is dead.
-        source: Where new codes are drawn from: ``latents`` of the last batch, ``codes`` in use by their hits, or
-            ``kmeans`` of the latents of the last batch.
-        noise: Standard deviation of the noise added to the drawn vectors, as a share of their spread.
         seed: Seeds the draws. They use a generator of their own: the model's random numbers stay as they were.
+        **settings: The fields of ``ResetSettings``.
+
+    Raises:
+        InputError: There is no such setting, or a value is out of range.
     """
+
+    settings_type = ResetSettings
 
     def __init__(
         self,
-        quantizer: Quantizer,
+        quantizer: LearnedQuantizer,
         optimizer: torch.optim.Optimizer | None = None,
         *,
-        every: int = 100,
-        threshold: float = 0.1,
-        source: Source = "latents",
-        noise: float = 0.01,
         seed: int = 0,
+        **settings: Any,
     ):
         self.quantizer = quantizer
         self.optimizer = optimizer
-        self.every = every
-        self.threshold = threshold
-        self.source: Source = source
-        self.noise = noise
+        self.settings = validated(ResetSettings, settings)
         self.seed = seed
         self.steps = 0
         self.hits = torch.zeros(quantizer.codebook_size, dtype=torch.int64, device=quantizer.codebook.device)
@@ -72,19 +70,19 @@ class DeadCodeReset:
         indices = output.indices.flatten()
         self.hits = self.hits.to(indices.device)
         self.hits.index_add_(0, indices, torch.ones_like(indices))
-        if (self.steps + 1) % self.every == 0:
+        if (self.steps + 1) % self.settings.every == 0:
             self._latents = inputs[0].detach()
 
     @torch.no_grad()
     def step(self) -> Tensor | None:
         """Call once per optimizer step, after it. Returns the (R,) codes that were reset, None where none was."""
         self.steps += 1
-        if self.steps % self.every or self._latents is None:
+        if self.steps % self.settings.every or self._latents is None:
             return None
         hits, latents = self._hits_of_all_ranks(), to_tokens(self._latents.float())
         self.hits.zero_()
         self._latents = None
-        alive = hits >= self.threshold * hits.float().mean()
+        alive = hits >= self.settings.threshold * hits.float().mean()
         dead = (~alive).nonzero().squeeze(1)
         if len(dead) == 0:
             return None
@@ -98,13 +96,13 @@ class DeadCodeReset:
 
     def _draw(self, count: int, latents: Tensor, hits: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.steps)
-        if self.source == "kmeans":
-            return jitter(kmeans(latents, count, generator), self.noise, latents, generator)
-        if self.source == "codes":
+        if self.settings.source == "kmeans":
+            return jitter(kmeans(latents, count, generator), self.settings.noise, latents, generator)
+        if self.settings.source == "codes":
             chosen = torch.multinomial(hits.double().cpu(), count, replacement=True, generator=generator)
             codes = self.quantizer.codebook
-            return jitter(codes[chosen.to(codes.device)], self.noise, latents, generator)
-        return jitter(sample_rows(latents, count, generator), self.noise, latents, generator)
+            return jitter(codes[chosen.to(codes.device)], self.settings.noise, latents, generator)
+        return jitter(sample_rows(latents, count, generator), self.settings.noise, latents, generator)
 
     def _clear_moments(self, codes: Tensor) -> None:
         if self.optimizer is None:

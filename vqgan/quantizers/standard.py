@@ -1,39 +1,38 @@
 """The straight-through quantizer of VQ-VAE."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from ..config.base import Settings
-from .base import Quantizer, QuantizerOutput, straight_through, to_map, to_tokens
+from .base import LearnedQuantizer, QuantizerOutput, straight_through, to_map, to_tokens
 from .search import nearest_codes
 
 
 class StandardSettings(Settings):
-    """See ``StandardQuantizer``."""
+    """The settings of ``StandardQuantizer``."""
 
     commitment_weight: NonNegativeFloat = 0.25
+    """beta, on the commitment term |z - sg[e]|^2."""
     legacy: bool = False
+    """Put beta on the codebook term instead, the order that taming-transformers trains with by default."""
 
 
-class StandardQuantizer(Quantizer):
+class StandardQuantizer(LearnedQuantizer):
     """Nearest code, straight-through gradient, codebook moved by its own loss.
 
     loss = |sg[z] - e|^2 + beta |z - sg[e]|^2, both as means over tokens and dimensions
     (van den Oord et al. 2017, arXiv:1711.00937, eq. 3).
-
-    Args:
-        codebook_size: K.
-        dim: D.
-        commitment_weight: beta, on the commitment term |z - sg[e]|^2.
-        legacy: Put beta on the codebook term instead, the order that taming-transformers trains with by default.
     """
 
-    def __init__(self, codebook_size: int, dim: int, *, commitment_weight: float = 0.25, legacy: bool = False):
-        super().__init__(codebook_size, dim)
-        self.commitment_weight = commitment_weight
-        self.legacy = legacy
+    settings_type = StandardSettings
+    settings: StandardSettings
+
+    def __init__(self, codebook_size: int, dim: int, **settings: Any):
+        super().__init__(codebook_size, dim, **settings)
         self.embedding = nn.Embedding(codebook_size, dim)
         nn.init.uniform_(self.embedding.weight, -1 / codebook_size, 1 / codebook_size)
 
@@ -60,6 +59,7 @@ class StandardQuantizer(Quantizer):
 
     def weighted(self, losses: dict[str, Tensor]) -> Tensor:
         """Their weighted sum."""
-        if self.legacy:
-            return self.commitment_weight * losses["codebook"] + losses["commitment"]
-        return losses["codebook"] + self.commitment_weight * losses["commitment"]
+        beta = self.settings.commitment_weight
+        if self.settings.legacy:
+            return beta * losses["codebook"] + losses["commitment"]
+        return losses["codebook"] + beta * losses["commitment"]

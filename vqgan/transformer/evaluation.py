@@ -13,7 +13,7 @@ from torch import Tensor
 from ...diagnostics.progress import track
 from ...diagnostics.ranks import rank_and_size
 from ...diagnostics.run import RunDirectory
-from ...diagnostics.statistics.gap import total_variation_interval
+from ...diagnostics.stats.gap import total_variation_interval
 from ..autoencoder.metrics import SampleDistance
 from ..data.opening import open_images
 from ..sampling.drawing import Choice, draw_codes, known_codes, seed_of

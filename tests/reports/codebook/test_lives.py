@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vqtool.diagnostics.statistics import counts as stats
+from vqtool.diagnostics import stats
 from vqtool.reports.codebook import lives
 
 

@@ -3,11 +3,11 @@ import pandas as pd
 import pytest
 from synthetic_tokens import SMALL, write_codes
 
+from vqtool.diagnostics import stats
 from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.recording.code_use import CodeUse, PositionUse
 from vqtool.diagnostics.run import RunDirectory
-from vqtool.diagnostics.statistics import counts as stats
-from vqtool.diagnostics.statistics.gap import chance_band
+from vqtool.diagnostics.stats.gap import chance_band
 from vqtool.reports.transformer.code_tables import codes_for_people, largest_gaps, worst_learned
 
 

@@ -89,7 +89,7 @@ def test_the_settings_reach_the_quantizer():
         {"quantizer": {"spec": "gumbel:temperature_steps=77", "codebook_size": 6, "dim": 3}}
     )
     quantizer = build_quantizer(settings.quantizer)
-    assert (quantizer.temperature_steps, quantizer.codebook_size, quantizer.dim) == (77, 6, 3)
+    assert (quantizer.settings.temperature_steps, quantizer.codebook_size, quantizer.dim) == (77, 6, 3)
 
 
 # ---- the file format of taming-transformers

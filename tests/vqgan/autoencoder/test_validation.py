@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vqtool.diagnostics.statistics import counts as stats
+from vqtool.diagnostics import stats
 from vqtool.vqgan.autoencoder.evaluation import evaluate_split
 from vqtool.vqgan.autoencoder.model import build_model
 from vqtool.vqgan.autoencoder.objective import Reconstruction

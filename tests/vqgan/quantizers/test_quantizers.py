@@ -341,12 +341,12 @@ def twin_loss(latents, codebook, quantizer):
     """The whole loss, dense, in the dtype of what it is given."""
     tokens = to_tokens(latents)
     codes = codebook[nearest(tokens, codebook)]
-    each, mean = entropies(tokens, codebook, quantizer.temperature)
+    each, mean = entropies(tokens, codebook, quantizer.settings.temperature)
     return (
         (codes - tokens.detach()).square().mean()
-        + quantizer.commitment_weight * (codes.detach() - tokens).square().mean()
-        + quantizer.entropy_weight * each
-        - quantizer.kl_weight * mean
+        + quantizer.settings.commitment_weight * (codes.detach() - tokens).square().mean()
+        + quantizer.settings.entropy_weight * each
+        - quantizer.settings.kl_weight * mean
     )
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vqtool.diagnostics import stats
 from vqtool.diagnostics.recording.codebook_board import SIDE, Heatmap
 from vqtool.diagnostics.recording.trace import CodebookTrace
 from vqtool.diagnostics.run import RunDirectory
-from vqtool.diagnostics.statistics import counts as stats
 from vqtool.vqgan.launch import train
 
 

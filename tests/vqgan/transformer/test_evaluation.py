@@ -11,7 +11,7 @@ import torch
 
 from vqtool.diagnostics import RunDirectory
 from vqtool.diagnostics.errors import InputError
-from vqtool.diagnostics.statistics.gap import total_variation_interval
+from vqtool.diagnostics.stats.gap import total_variation_interval
 from vqtool.vqgan.launch import evaluate, train
 from vqtool.vqgan.transformer import evaluation
 from vqtool.vqgan.transformer.evaluation import evaluate_codes, sample_split

@@ -20,12 +20,6 @@ def codes_used(hits: ArrayLike) -> NDArray[np.int64]:
     return np.count_nonzero(np.asarray(hits), axis=-1)
 
 
-def usage(hits: ArrayLike) -> NDArray[np.float64]:
-    """Share of the codebook with at least one hit, (...), in [0, 1]."""
-    hits = np.asarray(hits)
-    return codes_used(hits) / hits.shape[-1]
-
-
 def dead_codes(hits: ArrayLike) -> NDArray[np.bool_]:
     """Codes without a single hit, (..., K)."""
     return np.asarray(hits) == 0

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from vqtool.diagnostics import InputError
-from vqtool.diagnostics.statistics import counts as stats
-from vqtool.diagnostics.statistics.gap import total_variation_interval
+from vqtool.diagnostics import InputError, stats
+from vqtool.diagnostics.stats.gap import total_variation_interval
 
 K, T = 128, 32
 

@@ -1,0 +1,11 @@
+from .counts import codes_used as codes_used
+from .counts import dead_codes as dead_codes
+from .counts import entropy as entropy
+from .counts import expected_codes_used as expected_codes_used
+from .counts import frequencies as frequencies
+from .counts import gini as gini
+from .counts import perplexity as perplexity
+from .counts import total_variation as total_variation
+from .gap import Gap as Gap
+from .gap import chance_band as chance_band
+from .gap import total_variation_interval as total_variation_interval
