@@ -52,7 +52,7 @@ class Stopwatch:
 def measure(codebook_size: int, every: int, steps: int) -> tuple[float, float, float]:
     """Seconds of a plain step, share inside the instrument, paired ratio minus one."""
     config = build_autoencoder_config(merge(recipe("photos").settings, {"quantizer": {"codebook_size": codebook_size}}))
-    learner = AutoencoderLearner(Fabric(accelerator="auto", devices=1), config, [])
+    learner = AutoencoderLearner(Fabric(accelerator="auto", devices=1), config)
     learner.monitor.detach()
     batches = Batches(open_images(config.data)["train"], config.train.batch_size, 0)
 

@@ -30,10 +30,11 @@ def check_folder(folder: Path, resume: bool, *, both: bool) -> None:
         InputError: There is nothing to go on with, the folder holds something, or it cannot be written.
     """
     from ..diagnostics.errors import InputError
+    from ..diagnostics.run import RunDirectory
 
     if resume and not folder.is_dir():
         raise InputError(f"nothing to resume: there is no folder {folder}")
-    if resume and not both and any(folder.iterdir()) and not (folder / "config.yaml").exists():
+    if resume and not both and any(folder.iterdir()) and not RunDirectory(folder).is_run:
         raise InputError(f"nothing to resume: {folder} is not a run, it has no config.yaml")
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"run folder {folder} exists: choose another --out, or add --resume to go on with it")

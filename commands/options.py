@@ -79,24 +79,21 @@ class RunOptions:
             own: Values by dotted name with ``__`` for the dot; None where not given.
         """
         from ..diagnostics.errors import InputError
+        from ..diagnostics.run import load_config
         from ..experiments.recipes import recipe
-        from ..vqgan.config.layers import assignment, layer, load_config, merge, nest
+        from ..vqgan.config.layers import assignment, layered, nest
 
         if self.recipe is not None and self.config is not None:
             raise InputError("give --recipe or --config, not both")
         file = self.config or (resumed if self.recipe is None else None)
         name = self.recipe or RECIPE[stage]
-        tree = layer(load_config(file) if file is not None else recipe(name, stage).settings)
-        for text in self.assignments:
-            tree = merge(tree, layer(assignment(text)))
+        base = load_config(file) if file is not None else recipe(name, stage).settings
         given = self.options | (DEBUG if self.debug else {})
         if stage == "transformer":
             given["codebook_size"] = given.pop("quantizer.codebook_size")
         given |= {name.replace("__", "."): value for name, value in own.items()}
-        for name, value in given.items():
-            if value is not None:
-                tree = merge(tree, layer(nest(name, value)))
-        return tree
+        values = [nest(name, value) for name, value in given.items() if value is not None]
+        return layered([base, *map(assignment, self.assignments), *values])
 
     def for_stage(self, stage: str) -> "RunOptions":
         """The same with what belongs to one stage of two: its settings, and the recipe that goes with the first one's.

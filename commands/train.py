@@ -43,12 +43,13 @@ def train(
     Example: vqtool train --stage transformer --from runs/mine --condition class
     """
     from ..diagnostics.errors import InputError
+    from ..diagnostics.run import RunDirectory
 
     first = {"quantizer__spec": quantizer, "train__seed": seed}
     second = {"first_stage": first_stage, "condition__kind": condition, "condition__stage": condition_from}
     folder = out or (newest(RUNS) if resume else new_folder(stage or quantizer))
     check_folder(folder, resume, both=stage == "all")
-    stage = _stage(stage, options.config or folder / "config.yaml")
+    stage = _stage(stage, options.config or RunDirectory(folder).config)
     if stage == "vqgan" and any(second.values()):
         raise InputError("--from, --condition and --condition-from are for --stage transformer")
     if stage == "transformer" and quantizer:
@@ -68,10 +69,10 @@ def train(
 def _stage(named: str | None, config: Path) -> str:
     """Which stage is meant: the one that is named, else that of a config file, else the first."""
     from ..diagnostics.errors import unknown
-    from ..vqgan.config.layers import load_config
+    from ..diagnostics.run import STAGES, load_config
 
-    stage = named or (load_config(config).get("stage", "vqgan") if config.is_file() else "vqgan")
-    if stage not in (stages := ("vqgan", "transformer", "all")):
+    stage = named or (load_config(config) if config.is_file() else {}).get("stage", STAGES[0])
+    if stage not in (stages := (*STAGES, "all")):
         raise unknown("stage", stage, stages)
     return stage
 
@@ -95,19 +96,16 @@ def _train_both(options: RunOptions, first: dict[str, Any], second: dict[str, An
 
 def _train(build: Callable[..., "RunConfig"], own: dict[str, Any], folder: Path, resume: bool) -> None:
     """Train one stage into ``folder``, or go on with it."""
+    from ..diagnostics.run import RunDirectory
+    from ..vqgan.config.layers import validated
     from ..vqgan.launch import train as run_training
 
-    before = folder / "config.yaml" if resume and (folder / "config.yaml").exists() else None
-    config = build(before, **own)
-    if resume and (folder / "DONE").exists() and before is not None and _unchanged(config, before):
+    run = RunDirectory(folder)
+    going_on = resume and run.is_run
+    config = build(run.config if going_on else None, **own)
+    if going_on and run.is_finished and validated(type(config), run.read_config()) == config:
         typer.echo(f"{folder} is finished; nothing to resume")
         return
     if run_training(config, folder, resume) == "interrupted":
         typer.echo(f"interrupted; go on with: vqtool train --resume --out {folder}")
         raise typer.Exit(130)
-
-
-def _unchanged(config: "RunConfig", path: Path) -> bool:
-    from ..vqgan.config.layers import load_config, validated
-
-    return validated(type(config), load_config(path)) == config

@@ -1,20 +1,18 @@
 """The names of the files of a run."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+import yaml
 
+from .errors import InputError, unknown
+from .files import write_atomically
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and rename it into place: readers see the old file or the new one, never half."""
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+#: The stages of a run, as its config names them. A config from before there were two names none.
+STAGES = ("vqgan", "transformer")
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,64 @@ class RunDirectory:
     def done(self) -> Path:
         return self.path / "DONE"
 
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoint("last")
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.checkpoint("best")
+
+    @property
+    def failed_checkpoint(self) -> Path:
+        return self.checkpoint("failed")
+
+    @property
+    def first_stage_copy(self) -> Path:
+        """The frozen first stage that a second one stands on."""
+        return self.checkpoint("first-stage")
+
+    @property
+    def condition_stage_copy(self) -> Path:
+        """The frozen first stage whose codes are its condition."""
+        return self.checkpoint("condition-stage")
+
+    def checkpoint(self, name: str) -> Path:
+        """A checkpoint by its name, ``last`` or ``best``."""
+        return self.checkpoints / f"{name}.ckpt"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether there is a run."""
+        return self.config.is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has come to its end."""
+        return self.done.exists()
+
+    @property
+    def stage(self) -> str:
+        """Which of ``STAGES`` the run is of.
+
+        Raises:
+            InputError: The folder is no run, or one of no such stage.
+        """
+        stage = self.read_config().get("stage", STAGES[0])
+        if stage not in STAGES:
+            raise unknown("stage", stage, STAGES)
+        return stage
+
+    def read_config(self) -> dict[str, Any]:
+        """The tree of settings, as it stands.
+
+        Raises:
+            InputError: The folder is no run, or its config cannot be read.
+        """
+        if not self.is_run:
+            raise InputError(f"{self.path} is not a run: it has no {self.config.name}")
+        return load_config(self.config)
+
     def evaluation(self, split: str) -> Path:
         """Where the figures over a whole split are kept."""
         return self.path / f"evaluation-{split}.json"
@@ -104,6 +160,23 @@ class RunDirectory:
         write_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
+def load_config(path: Path) -> dict[str, Any]:
+    """Read a tree of settings from a YAML file, without validating it.
+
+    Raises:
+        InputError: The file is missing, is not YAML or holds no tree of keys.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read config {path}: {getattr(error, 'strerror', None) or error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"config {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"config {path} should hold keys and values, such as 'train: {{steps: 400}}'")
+    return tree
+
+
 def find_runs(folder: Path) -> list[RunDirectory]:
     """The runs in ``folder``: the folder itself, or its subfolders (any depth) that hold a ``config.yaml``.
 
@@ -112,11 +185,12 @@ def find_runs(folder: Path) -> list[RunDirectory]:
     """
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}")
-    if (folder / "config.yaml").is_file():
-        return [RunDirectory(folder)]
-    runs = sorted(path.parent for path in folder.rglob("config.yaml"))
+    own = RunDirectory(folder)
+    if own.is_run:
+        return [own]
+    runs = sorted(path.parent for path in folder.rglob(own.config.name))
     if not runs:
-        raise InputError(f"no runs in {folder}: a run is a folder with a config.yaml in it")
+        raise InputError(f"no runs in {folder}: a run is a folder with a {own.config.name} in it")
     return [RunDirectory(path) for path in runs]
 
 

@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 from ..diagnostics.errors import InputError
 from ..diagnostics.run import RunDirectory
 from ..vqgan.autoencoder.settings import AutoencoderConfig, build_autoencoder_config
-from ..vqgan.config.layers import load_config
 from ..vqgan.training.interrupt import stop_on_signal
 
 Status = Literal["done", "skipped", "broken", "interrupted"]
@@ -64,7 +63,7 @@ def plan(
     if twice := sorted({path.name for path in names if names.count(path) > 1}):
         raise InputError(f"run {twice[0]!r} stands twice in this ablation: each quantizer and seed may be named once")
     for trial in trials:
-        if trial.run.config.exists() and build_autoencoder_config(load_config(trial.run.config)) != trial.config:
+        if trial.run.is_run and build_autoencoder_config(trial.run.read_config()) != trial.config:
             raise InputError(f"{trial.run.path} holds a run with other settings; choose another --out")
     return trials
 
@@ -87,7 +86,7 @@ def run(trials: Sequence[Trial], tell: Callable[[str], None]) -> list[Status]:
 
 
 def _run_one(trial: Trial) -> Status:
-    if trial.run.done.exists():
+    if trial.run.is_finished:
         return "skipped"
     resume = ["--resume"] if trial.run.path.exists() else []
     with stop_on_signal() as stop:

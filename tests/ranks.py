@@ -7,9 +7,9 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch.nn.parallel import DistributedDataParallel
 
+from vqtool.diagnostics.run import load_config
 from vqtool.vqgan.autoencoder.learner import AutoencoderLearner
 from vqtool.vqgan.autoencoder.settings import build_autoencoder_config
-from vqtool.vqgan.config.layers import load_config
 from vqtool.vqgan.data import Batches
 from vqtool.vqgan.data.opening import open_images
 from vqtool.vqgan.quantizers import QUANTIZERS, DeadCodeReset
@@ -31,7 +31,7 @@ def start_from_kmeans(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS)
     config = build_autoencoder_config(load_config(folder / "config.yaml"))
-    learner = AutoencoderLearner(Fabric(accelerator="cpu", devices=1), config, [])
+    learner = AutoencoderLearner(Fabric(accelerator="cpu", devices=1), config)
     images = open_images(config.data)["train"]
     learner.start_codebook(Batches(images, config.train.batch_size, 0, world_size=RANKS, rank=rank))
     torch.save(learner.model.quantize.codebook.detach(), folder / f"rank{rank}.pt")

@@ -8,11 +8,10 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from ..diagnostics import RunDirectory
-from ..diagnostics.errors import InputError, unknown
+from ..diagnostics.errors import unknown
 from .autoencoder import evaluation as first
 from .autoencoder.settings import AutoencoderConfig
 from .autoencoder.stage import AutoencoderStage
-from .config.layers import load_config
 from .data import SPLITS
 from .training.devices import available_device, open_fabric
 from .training.settings import RunConfig
@@ -21,8 +20,6 @@ from .training.trainer import Outcome, Trainer
 from .transformer import evaluation as second
 from .transformer.settings import TransformerConfig
 from .transformer.stage import TransformerStage
-
-STAGES = ("vqgan", "transformer")
 
 
 def train(config: RunConfig, folder: Path, resume: bool = False) -> Outcome:
@@ -53,22 +50,8 @@ def evaluate(run: RunDirectory, split: str, checkpoint: str = "last", device: st
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    evaluate_run = {"vqgan": first.evaluate_run, "transformer": second.evaluate_run}[stage_of(run)]
+    evaluate_run = {"vqgan": first.evaluate_run, "transformer": second.evaluate_run}[run.stage]
     return evaluate_run(run, split, checkpoint, available_device(device))
-
-
-def stage_of(run: RunDirectory) -> str:
-    """Which stage a run is of, ``vqgan`` or ``transformer``.
-
-    Raises:
-        InputError: The folder is no run, or of no such stage.
-    """
-    if not run.config.is_file():
-        raise InputError(f"{run.path} is not a run: it has no config.yaml")
-    stage = load_config(run.config).get("stage", "vqgan")
-    if stage not in STAGES:
-        raise unknown("stage", stage, STAGES)
-    return stage
 
 
 def _train(fabric: Fabric, config: RunConfig, folder: Path, resume: bool) -> Outcome:

@@ -1,7 +1,7 @@
 """What one window of training leaves behind, code by code."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,49 +10,35 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 Columns = dict[str, type[np.generic]]
 
-#: The per-code columns of a codebook's record, in the order of the columns on disk, with their types on disk.
-COLUMNS: Columns = {
-    "hits": np.int64,
-    "distortion": np.float32,
-    "norm": np.float32,
-    "drift": np.float32,
-    "grad_norm": np.float32,
-    "pull_norm": np.float32,
-    "resets": np.int64,
-}
-
-#: The same of a record of the tokens that a second stage learns.
-TOKEN_COLUMNS: Columns = {
-    "targets": np.int64,
-    "nll": np.float32,
-    "embedding_norm": np.float32,
-    "embedding_grad_norm": np.float32,
-    "head_norm": np.float32,
-    "head_grad_norm": np.float32,
-}
+#: What a field of a record is on disk.
+_ON_DISK: dict[Any, type[np.generic]] = {IntArray: np.int64, FloatArray: np.float32}
 
 
 @dataclass(frozen=True)
 class Record:
     """Per-code figures over a window of optimizer steps. Nothing that can be derived is kept.
 
+    The fields of a kind of record that are arrays are the columns of its trace; the first of them counts tokens.
+
     Attributes:
-        columns: The per-code fields with their types on disk; the first one counts tokens.
         codebook: What the codes belong to; the trace's folder has its name.
         step: The optimizer step that closed the window, counted from 1.
         window: Number of optimizer steps that the window covers.
     """
 
-    columns: ClassVar[Columns]
-
     codebook: str
     step: int
     window: int
 
+    @classmethod
+    def columns(cls) -> Columns:
+        """The per-code fields with their types on disk, in their order there."""
+        return {field.name: _ON_DISK[field.type] for field in fields(cls) if field.type in _ON_DISK}
+
     @property
     def codes(self) -> int:
         """K, the number of codes."""
-        return len(getattr(self, next(iter(self.columns))))
+        return len(getattr(self, next(iter(self.columns()))))
 
 
 @dataclass(frozen=True)
@@ -74,8 +60,6 @@ class CodebookRecord(Record):
             (van den Oord et al. 2017, arXiv:1711.00937, eq. 3). Defined for every quantizer.
         resets: (K,) how often a remedy re-initialised each code during the window.
     """
-
-    columns: ClassVar[Columns] = COLUMNS
 
     hits: IntArray
     distortion: FloatArray
@@ -99,8 +83,6 @@ class TokenRecord(Record):
         head_norm: (K,) L2 norm of the code's row of the head, at the record.
         head_grad_norm: (K,) as ``embedding_grad_norm``, of the head's row.
     """
-
-    columns: ClassVar[Columns] = TOKEN_COLUMNS
 
     targets: IntArray
     nll: FloatArray

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import stats
-from .records import TOKEN_COLUMNS, TokenRecord
+from .records import TokenRecord
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-NORMS = [name for name in TOKEN_COLUMNS if name.endswith("_norm")]
+NORMS = [name for name in TokenRecord.columns() if name.endswith("_norm")]
 
 
 class TokenBoardSink:

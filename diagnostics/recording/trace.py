@@ -4,7 +4,6 @@ A trace is a folder of plain Parquet files, tidy: one row per record and code, r
 Each part is written beside its place and renamed into it, so that a kill at any moment leaves whole parts only.
 """
 
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from ..errors import InputError
-from .records import COLUMNS, TOKEN_COLUMNS, Columns, FloatArray, IntArray, Record
+from ..errors import InputError, unknown
+from ..files import replacing
+from .records import CodebookRecord, Columns, IntArray, Record, TokenRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,14 +36,14 @@ def _schema(columns: Columns) -> pa.Schema:
 
 
 def _table(records: Sequence[Record]) -> pa.Table:
-    codes, schema = records[0].codes, _schema(records[0].columns)
+    codes, schema = records[0].codes, _schema(records[0].columns())
     columns = {
         "step": np.repeat([record.step for record in records], codes),
         "window": np.repeat([record.window for record in records], codes),
         "code": np.tile(np.arange(codes, dtype=np.int32), len(records)),
     }
     arrays = {name: pa.array(column) for name, column in columns.items()}
-    for name in records[0].columns:
+    for name in records[0].columns():
         # NaN means "not there": null on disk, so that other tools' means and counts leave it out.
         arrays[name] = pa.array(np.concatenate([getattr(record, name) for record in records]), from_pandas=True)
     return pa.table([arrays[name] for name in schema.names], schema=schema)
@@ -95,9 +96,8 @@ class TraceWriter:
 def _write_part(folder: Path, table: pa.Table) -> None:
     """Parts are named by their last step, so that their names sort in time."""
     name = f"part-{table['step'][-1].as_py():010d}.parquet"
-    beside = folder / f".{name}.tmp"
-    pq.write_table(table, beside, compression="zstd")
-    os.replace(beside, folder / name)
+    with replacing(folder / name) as beside:
+        pq.write_table(table, beside, compression="zstd")
 
 
 @contextmanager
@@ -126,96 +126,99 @@ def _parts(folder: Path) -> list[Path]:
 class Trace:
     """The records of one codebook with time in front.
 
+    Each column that was loaded is an attribute of its name, an array (T, K): ``trace.hits``.
+
     Attributes:
-        columns: The per-code columns of its kind of record; the first one is always loaded.
+        record: The kind of record that it is of.
         codebook: Name of the codebook.
         steps: (T,) optimizer step that closed each window.
         window: (T,) optimizer steps that each window covers.
+        arrays: The columns that were loaded, (T, K) each, by the names of the record's fields.
     """
 
-    columns: ClassVar[Columns]
+    record: ClassVar[type[Record]]
 
     codebook: str
     steps: IntArray
     window: IntArray
+    arrays: dict[str, NDArray[Any]]
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        if name in (arrays := self.__dict__.get("arrays", {})):
+            return arrays[name]
+        if name in self.record.columns():
+            raise AttributeError(f"column {name} of the trace {self.codebook} was not loaded, or is not in it")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name}")
 
     @classmethod
     def load(cls, folder: Path, columns: Iterable[str] | None = None) -> Self:
-        """Read a trace, part by part.
+        """Read a trace, part by part. One that was written by an older version may lack columns.
 
         Args:
             folder: ``RUN/trace/CODEBOOK``.
-            columns: The per-code columns to load besides the first; fewer take less memory. None for all.
+            columns: The columns to load besides the first; fewer take less memory. None for all that there are.
 
         Raises:
-            InputError: The folder has no trace of this kind, or a part of it cannot be read.
+            InputError: The folder has no trace of this kind, a column is missing, or a part of it cannot be read.
         """
         folder = Path(folder)
         if not folder.is_dir() or not (parts := _parts(folder)):
             raise InputError(f"no codebook trace in {folder}")
-        cls._check_kind(folder, parts[0])
-        wanted = dict.fromkeys([next(iter(cls.columns)), *(cls.columns if columns is None else columns)])
+        kinds = cls._kinds(folder, parts[0], columns)
         codes = int(_read(parts[0], ["code"])["code"].to_numpy().max()) + 1
         records = sum(_read(part, ["step"]).num_rows for part in parts) // codes
-        arrays: dict[str, Any] = {name: np.empty((records, codes), cls.columns[name]) for name in wanted}
+        arrays = {name: np.empty((records, codes), kind) for name, kind in kinds.items()}
         steps, window = np.empty(records, np.int64), np.empty(records, np.int64)
         start = 0
         for part in parts:  # one part in memory at a time: a long trace of a large codebook is gigabytes
-            table = _read(part, ["step", "window", *wanted])
+            table = _read(part, ["step", "window", *kinds])
             stop = start + table.num_rows // codes
             steps[start:stop] = table["step"].to_numpy()[::codes]
             window[start:stop] = table["window"].to_numpy()[::codes]
-            for name in wanted:
+            for name in kinds:
                 arrays[name][start:stop] = table[name].to_numpy().reshape(-1, codes)
             start = stop
-        return cls(folder.name, steps, window, **arrays)
+        return cls(folder.name, steps, window, arrays)
 
     @classmethod
-    def _check_kind(cls, folder: Path, part: Path) -> None:
-        found = _columns(part)
-        if not set(cls.columns) <= set(found):
-            kinds = {kind.__name__ for kind in Trace.__subclasses__() if set(kind.columns) <= set(found)}
+    def _kinds(cls, folder: Path, part: Path, asked: Iterable[str] | None) -> Columns:
+        """The columns to load with their types, those that are asked for and the first one."""
+        known, found = cls.record.columns(), _columns(part)
+        first = next(iter(known))
+        if first not in found:
+            kinds = [kind.__name__ for kind in Trace.__subclasses__() if next(iter(kind.record.columns())) in found]
             hint = f": {', '.join(kinds)} reads it" if kinds else ""
             raise InputError(f"{folder} is no {cls.__name__}, it has the columns {', '.join(found)}{hint}")
+        if asked is None:
+            return {name: kind for name, kind in known.items() if name in found}
+        wanted = dict.fromkeys([first, *asked])
+        for name in wanted:
+            if name not in known:
+                raise unknown(f"column of a {cls.__name__}", name, known)
+            if name not in found:
+                raise InputError(f"{folder} has no column {name}: it was written by another version of vqtool")
+        return {name: known[name] for name in wanted}
 
     def frame(self) -> "pd.DataFrame":
         """Tidy DataFrame: one row per record and code, the columns of the Parquet files that were loaded."""
         import pandas as pd
 
-        arrays = {name: array for name in self.columns if (array := getattr(self, name)) is not None}
-        codes = next(iter(arrays.values())).shape[1]
+        codes = next(iter(self.arrays.values())).shape[1]
         columns = {
             "step": np.repeat(self.steps, codes),
             "window": np.repeat(self.window, codes),
             "code": np.tile(np.arange(codes, dtype=np.int32), len(self.steps)),
         }
-        return pd.DataFrame(columns | {name: array.ravel() for name, array in arrays.items()})
+        return pd.DataFrame(columns | {name: array.ravel() for name, array in self.arrays.items()})
 
 
-@dataclass(frozen=True)
 class CodebookTrace(Trace):
-    """The trace of a codebook: (T, K) arrays, the fields of ``CodebookRecord``; one that was not loaded is None."""
+    """The trace of a codebook: its columns are the fields of ``CodebookRecord``."""
 
-    columns: ClassVar[Columns] = COLUMNS
-
-    hits: IntArray
-    distortion: FloatArray | None = None
-    norm: FloatArray | None = None
-    drift: FloatArray | None = None
-    grad_norm: FloatArray | None = None
-    pull_norm: FloatArray | None = None
-    resets: IntArray | None = None
+    record = CodebookRecord
 
 
-@dataclass(frozen=True)
 class TokenTrace(Trace):
-    """The trace of a second stage's tokens: (T, K) arrays, the fields of ``TokenRecord``, None if not loaded."""
+    """The trace of a second stage's tokens: its columns are the fields of ``TokenRecord``."""
 
-    columns: ClassVar[Columns] = TOKEN_COLUMNS
-
-    targets: IntArray
-    nll: FloatArray | None = None
-    embedding_norm: FloatArray | None = None
-    embedding_grad_norm: FloatArray | None = None
-    head_norm: FloatArray | None = None
-    head_grad_norm: FloatArray | None = None
+    record = TokenRecord

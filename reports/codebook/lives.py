@@ -92,8 +92,6 @@ def usage_in_time(trace: CodebookTrace) -> pd.DataFrame:
 
 def gradient(trace: CodebookTrace) -> tuple[str, NDArray[np.float32]]:
     """The gradient norms (T, K) of the codes and their name: "grad_norm", or "pull_norm" where there is no gradient."""
-    assert trace.grad_norm is not None
-    assert trace.pull_norm is not None
     if np.isfinite(trace.grad_norm).any():
         return "grad_norm", trace.grad_norm
     return "pull_norm", trace.pull_norm

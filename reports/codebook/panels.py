@@ -38,7 +38,6 @@ def codebook_panels(folder: Path) -> Iterator[Panel]:
     yield _collapse(trace, end)
     yield from _gradients(trace, end)
     yield from _norms(trace, end)
-    assert trace.resets is not None
     if (count := trace.resets.sum(1)).any():
         yield Panel(
             f"{trace.codebook}-resets",
@@ -116,7 +115,6 @@ def _gradients(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
 
 
 def _norms(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
-    assert trace.norm is not None
     norm, dead, step = trace.norm[-1], end.dead, f"step {int(trace.steps[-1]):,}"
     classes = f"dead codes ({int(dead.sum()):,}) had no hit in {end}, live ones ({int((~dead).sum()):,}) had"
     zero = f" {int((norm == 0).sum()):,} norms are exactly zero and not drawn." if (norm == 0).any() else ""

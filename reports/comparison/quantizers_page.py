@@ -9,12 +9,12 @@ import pandas as pd
 
 from ...diagnostics.errors import InputError
 from ...diagnostics.recording.trace import CodebookTrace
-from ...diagnostics.run import RunDirectory
+from ...diagnostics.run import RunDirectory, flatten
 from ..codebook import heatmaps
 from ..codebook.lives import heat, life_order, usage_in_time
 from ..codebook.run_page import verdict
 from ..page import logged
-from ..page.facts import SEVERITIES, RunFacts, flat
+from ..page.facts import SEVERITIES, RunFacts
 from ..page.heat import Heat
 from ..page.sections import Panel, Section, hang, lay, write_page
 from . import curves
@@ -62,7 +62,7 @@ def ablation_sections(runs: list[RunDirectory], folder: Path, progress: Callable
 
 def differences(facts: list[RunFacts]) -> list[str]:
     """One line where the runs differ in more than quantizer and seed, and so for another possible reason."""
-    trees = [flat(fact.config) for fact in facts]
+    trees = [flatten(fact.config) for fact in facts]
     names = dict.fromkeys(name for tree in trees for name in tree if name not in VARIED)
     differ = [name for name in names if len({str(tree.get(name)) for tree in trees}) > 1]
     return [f"Besides quantizer and seed the configs of these runs differ in: {', '.join(differ)}."] if differ else []

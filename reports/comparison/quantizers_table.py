@@ -58,7 +58,7 @@ def _reasons(metric: Metric, group: Sequence[RunFacts], values: np.ndarray, spli
 
 def _reason(fact: RunFacts, key: str, split: str) -> str:
     if key in ("device_hours_per_epoch", "trainable_parameters"):
-        return "not reported by the run" if fact.run.done.exists() else "run not finished"
+        return "not reported by the run" if fact.run.is_finished else "run not finished"
     evaluation = fact.evaluation(split)
     if not evaluation:
         return f"{split} split not evaluated"

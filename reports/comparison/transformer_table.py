@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..page.facts import RunFacts, flat, number
+from ...diagnostics.run import flatten
+from ..page.facts import RunFacts, number
 from ..page.tables import plus_minus
 
 #: Settings in which runs of one group differ.
@@ -44,7 +45,7 @@ def group_by_settings(facts: Sequence[RunFacts], folder: Path) -> dict[str, list
     """The runs by all settings but the seeds, each group by seed, named after its first run and how many more."""
     groups: dict[str, list[RunFacts]] = {}
     for fact in facts:
-        settings = {name: value for name, value in flat(fact.config).items() if name not in SEEDS}
+        settings = {name: value for name, value in flatten(fact.config).items() if name not in SEEDS}
         groups.setdefault(repr(sorted(settings.items(), key=str)), []).append(fact)
     ordered = [sorted(group, key=lambda fact: number(fact.setting("train.seed"))) for group in groups.values()]
     return {_group_name(group, folder): group for group in ordered}

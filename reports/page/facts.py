@@ -2,12 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-
-import yaml
 
 from ...diagnostics.errors import InputError
 from ...diagnostics.run import RunDirectory
@@ -18,14 +15,6 @@ SEVERITIES = ("problem", "warning", "info")
 def number(value: Any) -> float:
     """``value`` as a float, NaN where it is missing or no number."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The settings of a tree by their dotted paths."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
 
 
 @dataclass(frozen=True)
@@ -44,15 +33,9 @@ class RunFacts:
         """The config tree.
 
         Raises:
-            InputError: The file is no YAML mapping.
+            InputError: It cannot be read.
         """
-        try:
-            tree = yaml.safe_load(self.run.config.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read {self.run.config}: {str(error).splitlines()[0]}") from None
-        if not isinstance(tree, dict):
-            raise InputError(f"cannot read {self.run.config}: it should hold a mapping, such as `quantizer: ...`")
-        return tree
+        return self.run.read_config()
 
     def setting(self, path: str, default: Any = None) -> Any:
         """A setting by its dotted path, such as ``quantizer.spec``."""
@@ -64,7 +47,7 @@ class RunFacts:
     @property
     def is_transformer(self) -> bool:
         """Whether the run is one of the second stage; older runs of the first stage name no stage."""
-        return self.setting("stage") == "transformer"
+        return self.run.stage == "transformer"
 
     @property
     def quantizer(self) -> str:
@@ -115,7 +98,7 @@ class RunFacts:
     def status(self) -> str:
         """One sentence: finished, interrupted or running, or just begun."""
         steps = self.setting("train.steps", "an unknown number of")
-        if self.run.done.exists():
+        if self.run.is_finished:
             return f"finished: {self.done.get('steps', steps)} steps in {number(self.done.get('seconds')):,.0f} s"
         if not self.metrics:
             return f"just begun: nothing logged yet of {steps} steps"

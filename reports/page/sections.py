@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ...diagnostics.run import write_atomically
+from ...diagnostics.files import write_atomically
 from .style import DPI, theme
 from .tables import for_people, write_cells
 

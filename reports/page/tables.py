@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ...diagnostics.run import write_atomically
+from ...diagnostics.files import write_atomically
 
 
 class Metric(NamedTuple):

@@ -24,7 +24,6 @@ def nll_heat(
     A cell is the mean over all targets that it covers, NaN where there was none. Codes stand in ``order``. Time is
     reduced first, as in ``lives.heat``.
     """
-    assert trace.nll is not None
     time, codes = bins(len(trace.steps), columns), bins(len(order), rows)
     total = np.where(trace.targets > 0, (trace.nll - less.astype(np.float32)) * trace.targets, 0)
 

@@ -12,11 +12,10 @@ from tiny import Answer, call, snapshot
 
 from vqtool.commands.options import RunOptions
 from vqtool.diagnostics.errors import InputError
-from vqtool.diagnostics.run import RunDirectory
+from vqtool.diagnostics.run import RunDirectory, load_config
 from vqtool.experiments import ablation
 from vqtool.vqgan.autoencoder.model import build_model
 from vqtool.vqgan.autoencoder.settings import AutoencoderConfig, build_autoencoder_config
-from vqtool.vqgan.config.layers import load_config
 from vqtool.vqgan.data import Batches
 from vqtool.vqgan.data.opening import open_images
 

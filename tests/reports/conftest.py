@@ -15,4 +15,5 @@ def trace() -> CodebookTrace:
     norm = np.ones((10, 6), np.float32)
     zeros = np.zeros((10, 6), np.float32)
     steps = np.arange(1, 11) * 5
-    return CodebookTrace("quantize", steps, np.full(10, 5), hits, None, norm, None, zeros, norm, np.zeros_like(hits))
+    arrays = {"hits": hits, "norm": norm, "grad_norm": zeros, "pull_norm": norm, "resets": np.zeros_like(hits)}
+    return CodebookTrace("quantize", steps, np.full(10, 5), arrays)

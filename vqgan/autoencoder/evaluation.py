@@ -12,14 +12,13 @@ from ...diagnostics import stats
 from ...diagnostics.progress import track
 from ...diagnostics.ranks import rank_and_size, sum_over_ranks
 from ...diagnostics.run import RunDirectory
-from ..config.layers import load_config
 from ..data import Images
 from ..data.opening import open_images
 from ..data.views import View, view_named
 from ..training.checkpoint import load_checkpoint, load_weights
 from .metrics import metrics_for
 from .model import VQModel, build_model
-from .settings import AutoencoderConfig, build_autoencoder_config
+from .settings import AutoencoderConfig, autoencoder_config_of
 
 
 @torch.no_grad()
@@ -79,8 +78,8 @@ def evaluate_run(run: RunDirectory, split: str, checkpoint: str, device: str) ->
     Raises:
         InputError: The checkpoint does not exist, or is of another model.
     """
-    config = build_autoencoder_config(load_config(run.config))
-    path = run.checkpoints / f"{checkpoint}.ckpt"
+    config = autoencoder_config_of(run)
+    path = run.checkpoint(checkpoint)
     state = load_checkpoint(path)
     model = build_model(config)
     load_weights(model, state["learner"]["model"], path)

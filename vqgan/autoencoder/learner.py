@@ -1,4 +1,4 @@
-"""What learns: model, discriminator, their optimizers, the remedies, and the instrument that watches."""
+"""What learns in the first stage."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,16 +7,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from ...diagnostics import CodebookMonitor, Sink
+from ...diagnostics import CodebookMonitor
 from ...diagnostics.ranks import from_first_rank, mean_over_ranks
 from ..data import Batches
 from ..data.views import view_named
 from ..quantizers import REMEDIES, DeadCodeReset, LearnedQuantizer
-from ..quantizers.base import to_tokens
+from ..quantizers.base import Quantizer, QuantizerOutput, to_tokens
 from ..quantizers.kmeans import kmeans
-from ..training.optimization import adam, learning_rate, set_learning_rate
-from ..training.randomness import random_states, restore_random_states, seeded
-from ..training.stage import Losses
+from ..training.learner import Learner, Losses, mean_losses
+from ..training.optimization import adam
+from ..training.randomness import seeded
 from .discriminator import NLayerDiscriminator
 from .model import VQModel, build_model
 from .objective import Adversary, reconstruction_loss
@@ -25,48 +25,31 @@ from .settings import AutoencoderConfig
 CODEBOOK = "quantize"
 
 
-def _named(group: str, losses: Losses) -> Losses:
-    return {f"{group}/{name}": loss.detach() for name, loss in losses.items()}
-
-
-def _means(parts: list[Losses]) -> Losses:
-    return {name: torch.stack([losses[name] for losses in parts]).mean() for name in parts[0]}
-
-
-class AutoencoderLearner:
-    """All that a training step changes, and the step itself.
+class AutoencoderLearner(Learner[VQModel]):
+    """The autoencoder with its discriminator, their optimizers, the remedies, and the instrument that watches.
 
     Args:
         fabric: Where and in what precision.
         config: The settings of the run.
-        sinks: Where the instrument's records go, on this rank.
 
     Raises:
         InputError: The weights of the perceptual network are not to be had, or the images are too small for it or for
             the discriminator.
     """
 
-    def __init__(self, fabric: Fabric, config: AutoencoderConfig, sinks: list[Sink]):
-        self.fabric = fabric
+    monitor: CodebookMonitor
+
+    def __init__(self, fabric: Fabric, config: AutoencoderConfig):
         self.config = config
-        self.model: VQModel = fabric.to_device(build_model(config))  # type: ignore[assignment]
         self.view = view_named(config.data.view)
+        model: VQModel = fabric.to_device(build_model(config))  # type: ignore[assignment]
         self.reconstruction: nn.Module = fabric.to_device(reconstruction_loss(config))  # type: ignore[assignment]
-        optimizer = adam(self.model.parameters(), config.optimizer)
-        self.monitor = CodebookMonitor(self.model, optimizer, sinks, every=config.train.every)
-        self.remedies = self._remedies(optimizer)
-        self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
+        optimizer = adam(model.parameters(), config.optimizer)
+        monitor = CodebookMonitor(model, optimizer, every=config.train.every)
+        self.remedies = _remedies(config, model.quantize, optimizer)
+        super().__init__(fabric, config, model, optimizer, monitor)
         self.adversary = self._adversary() if config.loss.disc_start is not None else None
         self._look_at_a_blank()
-
-    def _remedies(self, optimizer: torch.optim.Optimizer) -> list[DeadCodeReset]:
-        settings, quantizer = self.config.quantizer, self.model.quantize
-        if not isinstance(quantizer, LearnedQuantizer):
-            return []
-        return [
-            REMEDIES[name](quantizer, optimizer, seed=self.config.train.seed, **settings.of(name).model_dump())
-            for name in settings.parsed.remedies
-        ]
 
     @torch.no_grad()
     def _look_at_a_blank(self) -> None:
@@ -86,10 +69,6 @@ class AutoencoderLearner:
             discriminator = torch.nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
         wrapped, optimizer = self.fabric.setup(discriminator, adam(discriminator.parameters(), self.config.optimizer))
         return Adversary(wrapped, optimizer, loss, reduce=mean_over_ranks)
-
-    def parameters_trained(self) -> int:
-        """Number of parameters of the autoencoder, codebook included, that the optimizer trains."""
-        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     @torch.no_grad()
     def start_codebook(self, batches: Batches) -> None:
@@ -117,10 +96,10 @@ class AutoencoderLearner:
         self.model.train()
         start = self.config.loss.disc_start
         adversary = self.adversary if start is not None and step >= start else None
-        set_learning_rate(self.optimizer, rate := learning_rate(self.config.optimizer, step, self.config.train.steps))
+        self.set_rate(self.config.optimizer, step, self.optimizer)
         pairs, losses = self._autoencoder_step(step, batches, adversary)
         if adversary is not None:
-            set_learning_rate(adversary.optimizer, rate)
+            self.set_rate(self.config.optimizer, step, adversary.optimizer)
             losses |= self._discriminator_step(pairs, adversary)
         self.model.quantize.end_step()
         for remedy in self.remedies:
@@ -133,24 +112,21 @@ class AutoencoderLearner:
     ) -> tuple[list[tuple[Tensor, Tensor]], Losses]:
         """The autoencoder's update; with an adversary also the (images, reconstructions) of each micro-batch."""
         pairs, parts = [], []
-        accumulate = self.config.train.accumulate
-        self.optimizer.zero_grad(set_to_none=True)
-        for micro in range(accumulate):
+
+        def loss_of(micro: int) -> Tensor:
             images = self._images(batches, step, micro)
-            with self.fabric.no_backward_sync(self.wrapped, enabled=micro + 1 < accumulate):
-                reconstructions, output = self.wrapped(images)
-                total, losses = self._objective(images, reconstructions, output, adversary)
-                self.fabric.backward(total / accumulate)
+            reconstructions, output = self.wrapped(images)
+            total, losses = self._objective(images, reconstructions, output, adversary)
             if adversary is not None:
                 pairs.append((images, reconstructions.detach()))
             parts.append(losses)
-        if self.config.optimizer.clip_norm is not None:
-            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.config.optimizer.clip_norm)
-        self.optimizer.step()
-        return pairs, _means(parts)
+            return total
+
+        self.descend(self.wrapped, self.optimizer, loss_of, self.config.optimizer.clip_norm)
+        return pairs, mean_losses(parts)
 
     def _objective(
-        self, images: Tensor, reconstructions: Tensor, output: Any, adversary: Adversary | None
+        self, images: Tensor, reconstructions: Tensor, output: QuantizerOutput, adversary: Adversary | None
     ) -> tuple[Tensor, Losses]:
         with self.fabric.autocast():
             nll, parts = self.reconstruction(images, reconstructions)
@@ -166,38 +142,41 @@ class AutoencoderLearner:
 
     def _discriminator_step(self, pairs: list[tuple[Tensor, Tensor]], adversary: Adversary) -> Losses:
         parts = []
-        adversary.optimizer.zero_grad(set_to_none=True)
-        for micro, (images, reconstructions) in enumerate(pairs, start=1):
-            with self.fabric.no_backward_sync(adversary.discriminator, enabled=micro < len(pairs)):  # type: ignore[arg-type]
-                with self.fabric.autocast():
-                    loss, sides = adversary.discriminator_side(images, reconstructions)
-                self.fabric.backward(loss / len(pairs))
+
+        def loss_of(micro: int) -> Tensor:
+            with self.fabric.autocast():
+                loss, sides = adversary.discriminator_side(*pairs[micro])
             parts.append(_named("gan", sides))
-        adversary.optimizer.step()
-        return _means(parts)
+            return loss
+
+        self.descend(adversary.discriminator, adversary.optimizer, loss_of)
+        return mean_losses(parts)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, besides the data; to be taken between two steps, by every rank."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+        return super().state_dict() | {
             "discriminator": self.adversary and self.adversary.network.state_dict(),
             "disc_optimizer": self.adversary and self.adversary.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
             "remedies": [remedy.state_dict() for remedy in self.remedies],
-            "monitor": self.monitor.state_dict(),
-            "random": random_states(self.fabric),
         }
 
     def load_state_dict(self, state: dict[str, Any], load_weights: Callable[[nn.Module, Any], None]) -> None:
-        """Go on from ``state_dict``; ``load_weights`` puts weights into a module, or says why they do not fit."""
-        load_weights(self.model, state["model"])
         if self.adversary is not None and state["discriminator"] is not None:
             load_weights(self.adversary.network, state["discriminator"])
             self.adversary.optimizer.load_state_dict(state["disc_optimizer"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
         for remedy, remedy_state in zip(self.remedies, state["remedies"], strict=True):
             remedy.load_state_dict(remedy_state)
-        self.monitor.load_state_dict(state["monitor"])
-        restore_random_states(self.fabric, state["random"])
+        super().load_state_dict(state, load_weights)
+
+
+def _remedies(config: AutoencoderConfig, quantizer: Quantizer, optimizer: torch.optim.Optimizer) -> list[DeadCodeReset]:
+    if not isinstance(quantizer, LearnedQuantizer):
+        return []
+    settings = config.quantizer
+    return [
+        REMEDIES[name](quantizer, optimizer, seed=config.train.seed, **settings.of(name).model_dump())
+        for name in settings.parsed.remedies
+    ]
+
+
+def _named(group: str, losses: Losses) -> Losses:
+    return {f"{group}/{name}": loss.detach() for name, loss in losses.items()}

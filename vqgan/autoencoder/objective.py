@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.views import view_named
-from ..training.stage import Losses
+from ..training.learner import Losses
 from .losses import DISCRIMINATOR_LOSSES, adaptive_weight, generator_loss
 from .settings import AutoencoderConfig, LossSettings
 

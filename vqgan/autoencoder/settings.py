@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
+from ...diagnostics.errors import InputError
+from ...diagnostics.run import RunDirectory
 from ..config.base import Settings, Share
 from ..config.layers import validated
 from ..data.views import view_named
@@ -93,3 +95,14 @@ class AutoencoderConfig(RunConfig):
 def build_autoencoder_config(tree: Mapping[str, Any]) -> AutoencoderConfig:
     """The settings of a first stage from a tree; see ``validated``."""
     return validated(AutoencoderConfig, tree)
+
+
+def autoencoder_config_of(run: RunDirectory) -> AutoencoderConfig:
+    """The settings of a run of the first stage.
+
+    Raises:
+        InputError: The folder is no run, or one of another stage.
+    """
+    if run.stage != "vqgan":
+        raise InputError(f"first stage {run.path} is a run of the stage {run.stage!r}: give one of vqgan")
+    return build_autoencoder_config(run.read_config())

@@ -3,13 +3,13 @@
 from typing import Any
 
 from lightning_fabric import Fabric
-from torch.utils.tensorboard import SummaryWriter
 
-from ...diagnostics import RunDirectory, Sink, TraceSink, stats
+from ...diagnostics import Sink, stats
 from ...diagnostics.recording.codebook_board import TensorBoardSink, add_layout, add_projector
 from ..data.opening import open_images, tell
 from ..data.views import view_named
-from ..training.stage import Look, Losses, SampleGrid, open_batches
+from ..training.logbook import Logbook, SampleGrid
+from ..training.stage import Look, Losses, open_batches
 from .evaluation import evaluate_split
 from .learner import CODEBOOK, AutoencoderLearner
 from .settings import AutoencoderConfig
@@ -27,19 +27,16 @@ class AutoencoderStage:
         if fabric.is_global_zero:
             tell(self.images)
         self.batches = open_batches(fabric, config, self.images["train"])
-        self.learner = AutoencoderLearner(fabric, config, [])
+        self.learner = AutoencoderLearner(fabric, config)
 
     def start(self) -> None:
         """Put the first codes in their places."""
         self.learner.start_codebook(self.batches)
 
-    def sinks(self, run: RunDirectory, writer: SummaryWriter | None, resume_at: int | None) -> list[Sink]:
+    def sinks(self, logbook: Logbook) -> list[Sink]:
         """The trace and TensorBoard."""
-        sinks: list[Sink] = [TraceSink(run.path, resume_at)]
-        if writer is not None:
-            sinks.append(TensorBoardSink(writer))
-            add_layout(writer, CODEBOOK)
-        return sinks
+        logbook.on_board(lambda writer: add_layout(writer, CODEBOOK))
+        return logbook.sinks(TensorBoardSink)
 
     def step(self, number: int) -> Losses:
         """One optimizer step."""
@@ -64,9 +61,9 @@ class AutoencoderStage:
         picture = SampleGrid("reconstructions", "reconstructions: images above, reconstructions below", grid)
         return Look(values, values["validation/nll"], [picture])
 
-    def finish(self, run: RunDirectory, writer: SummaryWriter | None, step: int) -> dict[str, Any]:
+    def finish(self, logbook: Logbook, step: int) -> dict[str, Any]:
         """The evaluation of the test split, and the codebook in the projector."""
         figures, hits = evaluate_split(self.learner.model, self.images["test"], self.config, "test")
-        if writer is not None:
-            add_projector(writer, CODEBOOK, self.learner.model.quantize.codebook.detach().cpu(), hits, step)
+        codes = self.learner.model.quantize.codebook.detach().cpu()
+        logbook.on_board(lambda writer: add_projector(writer, CODEBOOK, codes, hits, step))
         return figures

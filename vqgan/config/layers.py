@@ -1,7 +1,7 @@
 """From files and options to a validated config."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import yaml
@@ -26,23 +26,6 @@ def validated(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
         raise _explain(error, kind) from None
 
 
-def load_config(path: Path) -> dict[str, Any]:
-    """Read a tree of settings from a YAML file, without validating it.
-
-    Raises:
-        InputError: The file is missing, is not YAML or holds no tree of keys.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read config {path}: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"config {path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"config {path} should hold keys and values, such as 'train: {{steps: 400}}'")
-    return tree
-
-
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with the leaves of ``over`` in place of its own."""
     merged = dict(base)
@@ -50,6 +33,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def layered(trees: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One tree from several layers, each of which wins over those before it, leaf by leaf."""
+    return functools.reduce(merge, map(layer, trees), {})
 
 
 def layer(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,4 +92,5 @@ def _value(text: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """As ``_value`` reads it, without the ``+`` of an exponent, which would begin a remedy."""
+    return value if isinstance(value, str) else json.dumps(value).replace("e+", "e")

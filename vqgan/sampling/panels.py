@@ -1,6 +1,5 @@
 """Panels of images with labels, for people to look at."""
 
-import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cache
@@ -16,6 +15,7 @@ from PIL.ImageFont import FreeTypeFont as Font
 from torch import Tensor
 
 from ...diagnostics.errors import InputError
+from ...diagnostics.files import replacing
 from ..data.images import to_unit_range
 
 _GAP = 4
@@ -31,9 +31,8 @@ def to_pixels(images: Tensor) -> NDArray[np.uint8]:
 
 def save_png(image: Image.Image, path: Path) -> None:
     """Write ``image`` beside ``path`` and rename it into place."""
-    beside = path.with_name(f".{path.name}.tmp")
-    image.save(beside, "PNG")
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        image.save(beside, "PNG")
 
 
 def panel(

@@ -1,6 +1,5 @@
 """Checkpoints: written whole or not at all, read without running anything from them."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +7,14 @@ import torch
 from torch import nn
 
 from ...diagnostics.errors import InputError
+from ...diagnostics.files import replacing
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` beside ``path`` and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    torch.save(state, beside)
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        torch.save(state, beside)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

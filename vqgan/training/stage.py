@@ -1,18 +1,14 @@
 """What the trainer asks of a stage, and what stages have in common."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
-from ...diagnostics import RunDirectory, Sink
+from ...diagnostics import Sink
 from ..data.batches import Batches, Drawn
+from .learner import Learner, Losses
+from .logbook import Logbook, SampleGrid
 from .settings import RunConfig
-
-#: Losses by name, each ().
-Losses = dict[str, Tensor]
 
 
 def open_batches(fabric: Fabric, config: RunConfig, split: Drawn) -> Batches:
@@ -22,14 +18,6 @@ def open_batches(fabric: Fabric, config: RunConfig, split: Drawn) -> Batches:
     return Batches(split, train.batch_size, train.seed, ranks, rank, train.accumulate, config.data.flip)
 
 
-class SampleGrid(NamedTuple):
-    """What a look shows: the stem of its file, its title, and its pixels (3, height, width) in [0, 1]."""
-
-    name: str
-    title: str
-    pixels: Tensor
-
-
 class Look(NamedTuple):
     """What a look at the validation split saw."""
 
@@ -37,29 +25,7 @@ class Look(NamedTuple):
     """Figures by name."""
     score: float
     """The lower, the better; the best checkpoint is kept."""
-    pictures: list[SampleGrid]
-
-
-class Watch(Protocol):
-    """An instrument: ``CodebookMonitor``, ``TokenMonitor``."""
-
-    sinks: list[Sink]
-
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
-    def detach(self) -> None: ...
-
-
-class Learns(Protocol):
-    """Everything that a step changes."""
-
-    optimizer: Any
-
-    @property
-    def monitor(self) -> Watch: ...
-    def parameters_trained(self) -> int: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any], load_weights: Callable[[nn.Module, Any], None]) -> None: ...
+    grids: list[SampleGrid]
 
 
 class Draws(Protocol):
@@ -72,7 +38,7 @@ class Stage(Protocol):
     """What a run trains: its data, its learner, and what there is to see of them."""
 
     @property
-    def learner(self) -> Learns: ...
+    def learner(self) -> Learner[Any]: ...
 
     @property
     def batches(self) -> Draws: ...
@@ -81,8 +47,8 @@ class Stage(Protocol):
         """Before the first step of a new run."""
         ...
 
-    def sinks(self, run: RunDirectory, writer: SummaryWriter | None, resume_at: int | None) -> list[Sink]:
-        """Where the instrument's records go; first rank only."""
+    def sinks(self, logbook: Logbook) -> list[Sink]:
+        """Where the instrument's records go."""
         ...
 
     def step(self, number: int) -> Losses:
@@ -97,6 +63,6 @@ class Stage(Protocol):
         """Look at the validation split; first rank only."""
         ...
 
-    def finish(self, run: RunDirectory, writer: SummaryWriter | None, step: int) -> dict[str, Any]:
+    def finish(self, logbook: Logbook, step: int) -> dict[str, Any]:
         """The evaluation of the test split, as ``evaluation-test.json`` keeps it; every rank. Files by the first."""
         ...

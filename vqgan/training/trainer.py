@@ -7,17 +7,18 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
-from torchvision.utils import save_image
 
 from ...diagnostics import RunDirectory
 from ...diagnostics.errors import RunFailedError
-from ...diagnostics.findings import Finding, append_finding
+from ...diagnostics.findings import Finding
 from ...diagnostics.progress import progress
 from ...diagnostics.recording.codebook_board import add_hparams
 from ...diagnostics.run import flatten, write_atomically
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
+from .environment import environment
 from .interrupt import stop_on_signal
-from .logbook import Logbook, Meter, environment
+from .logbook import Logbook, RunLogbook
+from .meter import Meter
 from .settings import RunConfig
 from .stage import Stage
 
@@ -30,16 +31,15 @@ class Trainer:
     def __init__(self, fabric: Fabric, config: RunConfig, stage: Stage, run: RunDirectory, resume: bool):
         self.fabric, self.config, self.stage, self.run_folder = fabric, config, stage, run
         self.learner = stage.learner
-        self.last = run.checkpoints / "last.ckpt"
+        self.last = run.last_checkpoint
         state = load_checkpoint(self.last) if resume and self.last.exists() else None
         self.meter = Meter()
         self.done, self.seconds = 0, 0.0
         self.best = float("inf")
         if state is not None:
             self._restore(state)
-        self.logbook = None
-        if fabric.is_global_zero:
-            self._open_files(self.done if resume else None)
+        self.logbook = self._open_files(self.done if resume else None) if fabric.is_global_zero else Logbook()
+        self.learner.monitor.sinks = stage.sinks(self.logbook)
         if state is None:
             stage.start()
 
@@ -48,16 +48,13 @@ class Trainer:
         self.meter.load_state_dict(state["meter"], self.fabric.device)
         self.done, self.seconds, self.best = state["step"], state["seconds"], state["best"]
 
-    def _open_files(self, resume_at: int | None) -> None:
+    def _open_files(self, resume_at: int | None) -> Logbook:
         """Nothing is written before this: what is wrong with settings, data or weights has shown by now."""
         run = self.run_folder
-        for folder in (run.path, run.samples, run.checkpoints):
-            folder.mkdir(parents=True, exist_ok=True)
-        run.done.unlink(missing_ok=True)
+        run.path.mkdir(parents=True, exist_ok=True)
         write_atomically(run.config, self.config.to_yaml())
         run.write_json(run.environment, environment(self.fabric.device, self.fabric.world_size))
-        self.logbook = Logbook(run, resume_at, self.config.train.tensorboard)
-        self.learner.monitor.sinks = self.stage.sinks(run, self.logbook.writer, resume_at)
+        return RunLogbook(run, resume_at, self.config.train.tensorboard)
 
     def run(self) -> Outcome:
         """Train to the last step, then evaluate; or stop when asked to."""
@@ -73,7 +70,7 @@ class Trainer:
                 if self._due(self.config.train.validate_every):
                     self.seconds += clock.lap()
                     if self.fabric.broadcast(self._validate()):
-                        self._save(self.run_folder.checkpoints / "best.ckpt")
+                        self._save(self.run_folder.best_checkpoint)
                     clock.lap()
                 if self._due(self.config.train.checkpoint_every):
                     self.seconds += clock.lap()
@@ -106,10 +103,9 @@ class Trainer:
         """Write the means since the last time; the figures worth showing."""
         values = self._finite(self.meter.read())
         self.meter.clear()
-        if self.logbook is not None:
-            rate = self.learner.optimizer.param_groups[0]["lr"]
-            extra = {"optimizer/lr": rate, "speed/images_per_second": images_per_second}
-            self.logbook.write(self.done, values | extra)
+        rate = self.learner.optimizer.param_groups[0]["lr"]
+        extra = {"optimizer/lr": rate, "speed/images_per_second": images_per_second}
+        self.logbook.write(self.done, values | extra)
         shown = [f"{name.removeprefix('loss/')} {values[name]:.4f}" for name in values if name.startswith("loss/")]
         return ", ".join([f"{images_per_second:.0f} images/s", *shown, self.stage.status()])
 
@@ -118,30 +114,27 @@ class Trainer:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if not self._any_rank(bool(bad)):
             return values
-        path = self.run_folder.checkpoints / "failed.ckpt"
+        path = self.run_folder.failed_checkpoint
         self._write_state(path)
         finding = Finding(
             check="finite losses",
             severity="problem",
             statement=f"{', '.join(bad)} not finite within the {self.config.train.log_every} steps up to {self.done}",
             evidence=values | {"step": self.done},
-            advice="last.ckpt is from before; lower optimizer.lr, set optimizer.clip_norm or train.precision 32",
+            advice=f"{self.last.name} is older; lower optimizer.lr, set optimizer.clip_norm or train.precision 32",
         )
-        if self.fabric.is_global_zero:
-            append_finding(self.run_folder.findings, finding)
+        self.logbook.add_finding(finding)
         self._close()
         raise RunFailedError(f"{finding.statement}; see {path} and {self.run_folder.findings}")
 
     def _validate(self) -> bool:
-        """Look at the validation split; whether it is better than ever before."""
-        if self.logbook is None:
+        """Have the first rank look at the validation split; whether it is better than ever before."""
+        if not self.fabric.is_global_zero:
             return False
         look = self.stage.look(self.done)
         self.logbook.write(self.done, look.values)
-        for picture in look.pictures:
-            save_image(picture.pixels, self.run_folder.samples / f"{picture.name}-{self.done:07d}.png")
-            if self.logbook.writer is not None:
-                self.logbook.writer.add_image(picture.title, picture.pixels, self.done)
+        for grid in look.grids:
+            self.logbook.show(self.done, grid)
         better = look.score < self.best
         self.best = min(self.best, look.score)
         return better
@@ -166,16 +159,11 @@ class Trainer:
     def _finish(self) -> None:
         """The last record, the evaluation over the test split, and ``DONE``."""
         self.learner.monitor.close()
-        writer = None if self.logbook is None else self.logbook.writer
-        figures = self.stage.finish(self.run_folder, writer, self.done)
-        if self.logbook is not None:
-            self.run_folder.write_json(
-                self.run_folder.evaluation("test"), {"checkpoint": "last", "step": self.done, **figures}
-            )
-            if writer is not None:
-                numbers = {f"test/{name}": value for name, value in figures.items() if isinstance(value, int | float)}
-                add_hparams(writer, flatten(self.config.model_dump(mode="json")), numbers, self.done)
-            self.run_folder.write_json(self.run_folder.done, self._summary())
+        figures = self.stage.finish(self.logbook, self.done)
+        numbers = {f"test/{name}": value for name, value in figures.items() if isinstance(value, int | float)}
+        settings = flatten(self.config.model_dump(mode="json"))
+        self.logbook.on_board(lambda writer: add_hparams(writer, settings, numbers, self.done))
+        self.logbook.finish({"checkpoint": "last", "step": self.done, **figures}, self._summary())
         self._close()
 
     def _summary(self) -> dict[str, float]:
@@ -191,8 +179,7 @@ class Trainer:
     def _close(self) -> None:
         self.learner.monitor.flush()
         self.learner.monitor.detach()
-        if self.logbook is not None:
-            self.logbook.close()
+        self.logbook.close()
 
 
 class Clock:

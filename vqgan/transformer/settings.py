@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from ...diagnostics.errors import InputError
-from ..autoencoder.settings import build_autoencoder_config
+from ...diagnostics.run import RunDirectory
+from ..autoencoder.settings import autoencoder_config_of
 from ..config.base import Decay, Settings, Share
-from ..config.layers import load_config, merge, validated
+from ..config.layers import merge, validated
 from ..training.settings import OptimizerSettings, RunConfig
 from .gpt import Size, size_named
 from .orders import check_order
@@ -132,16 +133,9 @@ def build_transformer_config(tree: Mapping[str, Any]) -> TransformerConfig:
     """
     if tree.get("first_stage") is None:
         raise InputError("a transformer needs a finished first stage: name its run with --from RUN")
-    file = Path(str(tree["first_stage"])) / "config.yaml"
-    if not file.is_file() and "codebook_size" not in tree:
-        raise InputError(f"first stage {file.parent} is not a run: it has no config.yaml")
-    return validated(TransformerConfig, merge(_of_first_stage(file) if file.is_file() else {}, tree))
-
-
-def _of_first_stage(file: Path) -> dict[str, Any]:
-    tree = load_config(file)
-    if tree.get("stage", "vqgan") != "vqgan":
-        raise InputError(f"first stage {file.parent} is a run of the stage {tree['stage']!r}: give one of vqgan")
-    config = build_autoencoder_config(tree)
-    data = config.data.model_dump(mode="json")
-    return {"data": data, "codebook_size": config.quantizer.codebook_size}
+    run = RunDirectory(Path(str(tree["first_stage"])))
+    if not run.is_run and "codebook_size" in tree:
+        return validated(TransformerConfig, tree)
+    first = autoencoder_config_of(run)
+    inherited = {"data": first.data.model_dump(mode="json"), "codebook_size": first.quantizer.codebook_size}
+    return validated(TransformerConfig, merge(inherited, tree))

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.functional import to_tensor
 
-from ...diagnostics import RunDirectory, Sink, TraceSink
+from ...diagnostics import RunDirectory, Sink
 from ...diagnostics.recording.token_board import TokenBoardSink
 from ..data.batches import spread
 from ..data.opening import open_images, tell
@@ -18,7 +17,8 @@ from ..sampling.drawing import Choice, known_codes
 from ..sampling.panels import save_png
 from ..sampling.request import Request
 from ..sampling.sample import draw_images
-from ..training.stage import Look, Losses, SampleGrid, open_batches
+from ..training.logbook import Logbook, SampleGrid
+from ..training.stage import Look, Losses, open_batches
 from .conditions import open_condition
 from .evaluation import evaluate_codes
 from .learner import TransformerLearner
@@ -63,10 +63,9 @@ class TransformerStage:
         if self.fabric.is_global_zero:
             self.frozen.save(self.run)
 
-    def sinks(self, run: RunDirectory, writer: SummaryWriter | None, resume_at: int | None) -> list[Sink]:
+    def sinks(self, logbook: Logbook) -> list[Sink]:
         """The trace and TensorBoard."""
-        sinks: list[Sink] = [TraceSink(run.path, resume_at)]
-        return sinks if writer is None else [*sinks, TokenBoardSink(writer)]
+        return logbook.sinks(TokenBoardSink)
 
     def step(self, number: int) -> Losses:
         """One optimizer step."""
@@ -94,12 +93,12 @@ class TransformerStage:
         generator = torch.Generator(device).manual_seed(self.config.sampling.seed)
         return Choice(known_codes(self.train_hits, device), 1.0, {"top_k": 100, "generator": generator})
 
-    def finish(self, run: RunDirectory, writer: SummaryWriter | None, step: int) -> dict[str, Any]:
+    def finish(self, logbook: Logbook, step: int) -> dict[str, Any]:
         """The evaluation of the test split with its tables, and a panel of samples."""
         model, tokenizer, split = self.learner.model, self.frozen.first, self.splits["test"]
         found = evaluate_codes(model, tokenizer, split, self.train_hits, self.config.sampling, "test")
         if self.fabric.is_global_zero:
-            found.write(run, "test")
+            found.write(self.run, "test")
             trained = Trained(
                 self.config,
                 step,
@@ -110,7 +109,6 @@ class TransformerStage:
                 self.train_hits,
             )
             made = draw_images(trained, Request(top_k=100, split="test"))
-            save_png(made, run.samples / f"samples-{step:07d}.png")
-            if writer is not None:
-                writer.add_image("samples", to_tensor(made), step)
+            save_png(made, self.run.samples / f"samples-{step:07d}.png")
+            logbook.on_board(lambda writer: writer.add_image("samples", to_tensor(made), step))
         return found.figures

@@ -10,8 +10,7 @@ from torch import Tensor
 from ...diagnostics import RunDirectory
 from ...diagnostics.errors import InputError
 from ..autoencoder.model import VQModel, build_model
-from ..autoencoder.settings import AutoencoderConfig, build_autoencoder_config
-from ..config.layers import load_config
+from ..autoencoder.settings import AutoencoderConfig, autoencoder_config_of, build_autoencoder_config
 from ..data import Images
 from ..data.views import view_named
 from ..training.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -42,15 +41,11 @@ class Tokenizer:
             InputError: There is no such run, it is not finished, or it is not of the first stage.
         """
         run = RunDirectory(path)
-        if not run.config.is_file():
-            raise InputError(f"first stage {path} is not a run: it has no config.yaml")
-        tree = load_config(run.config)
-        if tree.get("stage", "vqgan") != "vqgan":
-            raise InputError(f"first stage {path} is a run of the stage {tree['stage']!r}: give one of vqgan")
-        if not run.done.exists():
+        config = autoencoder_config_of(run)
+        if not run.is_finished:
             raise InputError(f"first stage {path} is not finished: go on with vqtool train --resume --out {path}")
-        file = run.checkpoints / "last.ckpt"
-        return cls(build_autoencoder_config(tree), load_checkpoint(file)["learner"]["model"], file)
+        file = run.last_checkpoint
+        return cls(config, load_checkpoint(file)["learner"]["model"], file)
 
     @classmethod
     def load(cls, file: Path) -> "Tokenizer":

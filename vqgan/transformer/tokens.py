@@ -1,6 +1,5 @@
 """The codes of a split: computed once, memory-mapped afterwards."""
 
-import os
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -10,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...diagnostics.errors import InputError
+from ...diagnostics.files import replacing
 from ...diagnostics.progress import track
 from ..data import Images
 from ..data.store import sweep
@@ -52,21 +52,18 @@ def _write(tokenizer: Tokenizer, images: Images, file: Path, mirrored: bool) -> 
     """Beside its place, then renamed into it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     sweep(file.parent)
-    beside = file.with_name(f"unfinished-{uuid4().hex}.npy")
     side = images.image_size // tokenizer.factor
     dtype = np.uint16 if tokenizer.codebook_size <= 1 << 16 else np.int32
-    codes = np.lib.format.open_memmap(beside, "w+", dtype, (len(images), side, side))
     seen = tokenizer.sees(images)
     size = max(1, PIXELS // images.image_size**2)
-    try:
+    # Several processes may encode the same split at once.
+    with replacing(file, file.with_name(f"unfinished-{uuid4().hex}.npy")) as beside:
+        codes = np.lib.format.open_memmap(beside, "w+", dtype, (len(images), side, side))
         for start in track("encode", range(0, len(images), size), -(-len(images) // size)):
             rows = np.arange(start, min(start + size, len(images)))
             crops, _ = seen.mirrored_batch(rows) if mirrored else seen.batch(rows)
             codes[rows] = tokenizer.encode(crops).cpu().numpy()
         codes.flush()
-        os.replace(beside, file)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def hits(codes: Codes, codebook_size: int) -> NDArray[np.int64]:

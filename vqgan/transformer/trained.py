@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ...diagnostics import RunDirectory
 from ...diagnostics.errors import InputError
-from ..config.layers import load_config, validated
+from ..config.layers import validated
 from ..data import Images
 from ..data.store import cache_folder
 from ..training.checkpoint import load_checkpoint, load_weights
@@ -33,9 +33,10 @@ class Frozen(NamedTuple):
         Raises:
             InputError: A run is missing or not finished, or its codebook or its images are of another size.
         """
-        files, stage = _files(run), config.condition.stage
-        if files.first.is_file():
-            frozen = cls(Tokenizer.load(files.first), None if stage is None else Tokenizer.load(files.condition))
+        stage = config.condition.stage
+        if run.first_stage_copy.is_file():
+            condition = None if stage is None else Tokenizer.load(run.condition_stage_copy)
+            frozen = cls(Tokenizer.load(run.first_stage_copy), condition)
         else:
             frozen = cls(Tokenizer.of_run(config.first_stage), None if stage is None else Tokenizer.of_run(stage))
         frozen._check(config)
@@ -56,25 +57,15 @@ class Frozen(NamedTuple):
 
     def save(self, run: RunDirectory) -> None:
         """The run's own copies."""
-        files = _files(run)
         if self.condition is not None:
-            self.condition.save(files.condition)
-        self.first.save(files.first)
+            self.condition.save(run.condition_stage_copy)
+        self.first.save(run.first_stage_copy)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the codes of an image."""
         side = self.first.config.data.image_size // self.first.factor
         return side, side
-
-
-class _Files(NamedTuple):
-    first: Path
-    condition: Path
-
-
-def _files(run: RunDirectory) -> _Files:
-    return _Files(run.checkpoints / "first-stage.ckpt", run.checkpoints / "condition-stage.ckpt")
 
 
 class Trained(NamedTuple):
@@ -111,7 +102,7 @@ class Trained(NamedTuple):
             InputError: There is no such run or checkpoint, or it is of another model.
         """
         config = second_stage_config(run)
-        path = run.checkpoints / f"{checkpoint}.ckpt"
+        path = run.checkpoint(checkpoint)
         state = load_checkpoint(path)
         data = state["learner"]["data"]
         frozen = Frozen.of(config, run)
@@ -141,12 +132,11 @@ def second_stage_config(run: RunDirectory) -> TransformerConfig:
     Raises:
         InputError: The folder is no such run.
     """
-    if not run.config.is_file():
-        raise InputError(f"{run.path} is not a run: it has no config.yaml")
-    tree = load_config(run.config)
-    if tree.get("stage") != "transformer":
+    if run.stage != "transformer":
         raise InputError(
             f"{run.path} is a run of the first stage: train the second on it with "
             f"vqtool train --stage transformer --from {run.path}"
         )
-    return validated(TransformerConfig, tree)  # it is whole: the folder of the first stage may be gone, or another now
+    return validated(
+        TransformerConfig, run.read_config()
+    )  # it is whole: the folder of the first stage may be gone, or another now

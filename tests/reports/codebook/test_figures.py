@@ -76,7 +76,7 @@ def test_survivors_stand_on_top_of_the_collapse_map(trace):
 
 
 def test_side_by_side_shares_the_colours_and_the_steps(trace):
-    short = replace(trace, steps=trace.steps[:4], window=trace.window[:4], hits=trace.hits[:4] * 100)
+    short = replace(trace, steps=trace.steps[:4], window=trace.window[:4], arrays={"hits": trace.hits[:4] * 100})
     heats = {name: lives.heat(one, one.hits, np.arange(6)) for name, one in {"a": trace, "b": short}.items()}
     first, second = heatmaps.side_by_side(heats).axes[:2]
     assert mesh(first).norm is mesh(second).norm
@@ -118,7 +118,7 @@ def test_norms_in_time_are_split_by_life_at_the_end(trace):
 @pytest.mark.parametrize("hits", [np.zeros((3, 4), np.int64), np.ones((1, 1), np.int64)])
 def test_a_codebook_without_tokens_and_one_with_a_single_code_can_be_drawn(trace, hits):
     steps = np.arange(1, len(hits) + 1)
-    bare = replace(trace, steps=steps, window=np.ones_like(steps), hits=hits)
+    bare = replace(trace, steps=steps, window=np.ones_like(steps), arrays=trace.arrays | {"hits": hits})
     norm = np.zeros(hits.shape, np.float32)
     dead = lives.recent(bare).dead
     for figure in (

@@ -40,7 +40,7 @@ def test_usage_in_time_is_what_the_statistics_say_of_each_record(trace):
 def test_a_single_hit_of_a_single_code_in_a_single_record_stays_visible(trace, code, record):
     hits = np.zeros((1000, 4096), np.int64)
     hits[record, code] = 1
-    long = replace(trace, steps=np.arange(1, 1001), window=np.ones(1000, np.int64), hits=hits)
+    long = replace(trace, steps=np.arange(1, 1001), window=np.ones(1000, np.int64), arrays={"hits": hits})
     order = lives.life_order(hits)
     grid = lives.heat(long, hits, order)
     assert order[0] == code
@@ -52,7 +52,7 @@ def test_a_single_hit_of_a_single_code_in_a_single_record_stays_visible(trace, c
 
 def test_no_cell_of_a_heatmap_is_smaller_than_what_it_covers(trace):
     hits = np.random.default_rng(0).poisson(0.3, (103, 71))
-    long = replace(trace, steps=np.arange(1, 104), window=np.ones(103, np.int64), hits=hits)
+    long = replace(trace, steps=np.arange(1, 104), window=np.ones(103, np.int64), arrays={"hits": hits})
     order = lives.life_order(hits)
     grid = lives.heat(long, hits, order, rows=9, columns=11)
     for row, (top, bottom) in enumerate(zip(grid.codes[:-1], grid.codes[1:], strict=True)):
@@ -77,6 +77,8 @@ def test_what_was_not_recorded_does_not_hide_what_was(trace):
 
 def test_a_codebook_without_gradient_is_shown_by_its_pull(trace):
     assert lives.gradient(trace)[0] == "grad_norm"
-    name, values = lives.gradient(replace(trace, grad_norm=np.full((10, 6), np.nan, np.float32)))
+    name, values = lives.gradient(
+        replace(trace, arrays=trace.arrays | {"grad_norm": np.full((10, 6), np.nan, np.float32)})
+    )
     assert name == "pull_norm"
     assert values is trace.pull_norm

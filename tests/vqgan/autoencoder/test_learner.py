@@ -23,7 +23,7 @@ def learn(tiny):
         config = tiny(**branches)
         images = open_images(config.data)["train"]
         batches = Batches(images, config.train.batch_size, 0, accumulate=config.train.accumulate, flip=False)
-        return AutoencoderLearner(Fabric(accelerator="cpu", devices=1), config, []), batches
+        return AutoencoderLearner(Fabric(accelerator="cpu", devices=1), config), batches
 
     return make
 

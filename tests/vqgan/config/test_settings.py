@@ -5,11 +5,11 @@ import pytest
 import yaml
 
 from vqtool.diagnostics.errors import InputError
-from vqtool.diagnostics.run import flatten
+from vqtool.diagnostics.run import flatten, load_config
 from vqtool.vqgan.autoencoder.networks import Decoder, Encoder
 from vqtool.vqgan.autoencoder.settings import AutoencoderConfig, build_autoencoder_config
 from vqtool.vqgan.config.base import Settings
-from vqtool.vqgan.config.layers import assignment, keys, layer, load_config, merge, nest
+from vqtool.vqgan.config.layers import assignment, keys, layer, merge, nest
 from vqtool.vqgan.config.spec import parse_spec
 from vqtool.vqgan.quantizers import QUANTIZERS, REMEDIES
 
@@ -277,6 +277,7 @@ def test_the_spec_of_a_later_layer_wins_over_the_settings_of_an_earlier_one():
         ({"spec": "gumbel:kl_weight=1e-3:straight_through=false"}, "gumbel:straight_through=false:kl_weight=0.001"),
         ({"spec": "gumbel", "gumbel": {"kl_weight": 3}}, "gumbel:kl_weight=3.0"),
         ({"spec": "gumbel:kl_weight=0.0005"}, "gumbel"),
+        ({"spec": "gumbel:kl_weight=1e39+reset"}, "gumbel:kl_weight=1e39+reset"),
         ({"spec": "ema + reset", "reset": {"source": "codes"}}, "ema+reset:source=codes"),
         ({"spec": "ema", "gumbel": {"kl_weight": 3}}, "ema"),
         ({}, "standard"),

@@ -8,8 +8,8 @@ import yaml
 
 from vqtool.diagnostics import RunDirectory
 from vqtool.diagnostics.errors import InputError
-from vqtool.diagnostics.run import flatten
-from vqtool.vqgan.config.layers import keys, load_config
+from vqtool.diagnostics.run import flatten, load_config
+from vqtool.vqgan.config.layers import keys
 from vqtool.vqgan.transformer.gpt import SIZES
 from vqtool.vqgan.transformer.orders import ORDERS
 from vqtool.vqgan.transformer.settings import TransformerConfig, build_transformer_config
