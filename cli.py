@@ -9,6 +9,7 @@ from .commands.evaluate import evaluate
 from .commands.recipes import recipes
 from .commands.report import report
 from .commands.sample import sample
+from .commands.settings import settings
 from .commands.train import train
 
 app = typer.Typer(
@@ -18,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for command in (train, ablate, report, evaluate, sample, recipes):
+for command in (train, ablate, report, evaluate, sample, recipes, settings):
     app.command()(command)
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 
+import pandas as pd
 import pytest
 import torch
 
@@ -27,7 +28,7 @@ def power_cut(learner, at):
 
 
 def same(a, b, where="state"):
-    """Assert that two nested states are equal bit for bit."""
+    """Assert that two nested states are equal bit for bit: NaN is the same as NaN, 0.0 and -0.0 are not the same."""
     assert type(a) is type(b), where
     if isinstance(a, dict):
         assert a.keys() == b.keys(), where
@@ -38,16 +39,46 @@ def same(a, b, where="state"):
         for i, (x, y) in enumerate(zip(a, b, strict=True)):
             same(x, y, f"{where}[{i}]")
     elif torch.is_tensor(a):
-        assert torch.equal(a, b) or (a.isnan() == b.isnan()).all(), where
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), where
+        assert torch.equal(bits(a), bits(b)), where
+    elif isinstance(a, float):
+        assert a.hex() == b.hex(), where
     else:
         assert a == b, where
 
 
+def bits(tensor):
+    """The bytes of a tensor, whatever its dtype."""
+    return tensor.detach().contiguous().flatten().view(torch.uint8)
+
+
+def assert_same_run(a, b):
+    """Assert that two runs left the same behind, bit for bit: checkpoint, metrics, trace, tables, evaluation."""
+    same(state(a), state(b))
+    same(metrics(a), metrics(b), "metrics")
+    same(told(a), told(b), "evaluation")
+    tables = [path.relative_to(a.path) for path in (*a.codebooks(), *sorted(a.path.glob("*.parquet")))]
+    assert tables
+    for path in tables:
+        pd.testing.assert_frame_equal(pd.read_parquet(a.path / path), pd.read_parquet(b.path / path), check_exact=True)
+
+
 def state(run):
-    loaded = torch.load(run.checkpoints / "last.ckpt", weights_only=True)
+    """The last checkpoint, without the time that it took."""
+    loaded = torch.load(run.last_checkpoint, weights_only=True)
     del loaded["seconds"]
     return loaded
 
 
 def metrics(run):
-    return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in run.read_metrics()]
+    """The logged lines, without the speed."""
+    rows = [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in run.read_metrics()]
+    assert rows
+    return rows
+
+
+def told(run):
+    """The evaluation of the test split."""
+    figures = run.read_json(run.evaluation("test"))
+    assert figures
+    return figures

@@ -44,6 +44,8 @@ def evaluate_split(
 ) -> tuple[dict[str, Any], NDArray[np.int64]]:
     """The evaluation of ``model`` over all of ``images`` as ``evaluation-SPLIT.json`` keeps it, and the (K,) hits.
 
+    The images are those that the view of the run looks at.
+
     In a process group each rank takes its share of the images, and all get the figures of the whole.
     """
     device = next(model.parameters()).device
@@ -52,7 +54,7 @@ def evaluate_split(
     counts = torch.zeros(K, dtype=torch.int64, device=device)
     rank, ranks = rank_and_size()
     share = np.arange(len(images))[rank::ranks]
-    batches = reconstruct(model, view, view.over(images), share, size)
+    batches = reconstruct(model, view, images, share, size)
     for batch, reconstructions, indices in track(f"evaluate {split}", batches, -(-len(share) // size)):
         metrics.update(batch, reconstructions)
         counts += torch.bincount(indices.flatten(), minlength=K)
@@ -83,7 +85,8 @@ def evaluate_run(run: RunDirectory, split: str, checkpoint: str, device: str) ->
     state = load_checkpoint(path)
     model = build_model(config)
     load_weights(model, state["learner"]["model"], path)
-    figures, _ = evaluate_split(model.to(device), open_images(config.data)[split], config, split)
+    images = view_named(config.data.view).over(open_images(config.data)[split])
+    figures, _ = evaluate_split(model.to(device), images, config, split)
     figures = {"checkpoint": checkpoint, "step": state["step"], **figures}
     run.write_json(run.evaluation(split), figures)
     return figures

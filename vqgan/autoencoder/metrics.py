@@ -43,7 +43,6 @@ class ImageMetrics:
         device: Where the images are.
         perceptual_net: Backbone of LPIPS.
         perceptual_weights: Its file; None looks in the torch hub cache.
-        inception_weights: File of the Inception weights; None looks in the torch hub cache.
 
     Attributes:
         missing: For each metric that is None, the reason in one line; complete once ``compute`` has run.
@@ -57,7 +56,6 @@ class ImageMetrics:
         device: torch.device | str,
         perceptual_net: str = "vgg",
         perceptual_weights: Path | None = None,
-        inception_weights: Path | None = None,
     ) -> None:
         self.missing: dict[str, str] = {}
         self._device = torch.device(device)
@@ -69,7 +67,7 @@ class ImageMetrics:
             self.missing["lpips"] = line
         else:
             self._perceptual = perceptual_loss(perceptual_net, perceptual_weights).to(self._device)
-        self._distance = SampleDistance(self._device, inception_weights, "rfid")
+        self._distance = SampleDistance(self._device, "rfid")
 
     @torch.no_grad()
     def update(self, images: Tensor, reconstructions: Tensor) -> None:
@@ -175,7 +173,6 @@ class SampleDistance:
 
     Args:
         device: Where the images are.
-        inception_weights: File of the Inception weights; None looks in the torch hub cache.
         name: What the distance is called.
 
     Attributes:
@@ -185,10 +182,10 @@ class SampleDistance:
         InputError: The file of weights is there but cannot be used.
     """
 
-    def __init__(self, device: torch.device | str, inception_weights: Path | None = None, name: str = "fid") -> None:
+    def __init__(self, device: torch.device | str, name: str = "fid") -> None:
         self.missing: dict[str, str] = {}
         self._device, self._name, self._frechet = torch.device(device), name, None
-        path = inception_weights or hub_file(_INCEPTION)
+        path = hub_file(_INCEPTION)
         if path.is_file():
             self._frechet = _frechet_inception_distance(path).to(self._device)
         else:

@@ -97,19 +97,6 @@ class Images:
         images._cut_planes = slice(3, 4) if source == "map" else slice(0, 3)
         return images
 
-    def train_batch(self, indices: ArrayLike, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random crops, each flipped left to right with probability 1/2.
-
-        Args:
-            indices: (B,) int64.
-            generator: Where the three numbers per image come from, see `drawn_batch`.
-
-        Returns:
-            Images (B, P, S, S) uint8 and labels (B,) int64.
-        """
-        draws = torch.rand(np.size(indices), 3, generator=generator, dtype=torch.float64, device=generator.device)
-        return self.drawn_batch(indices, draws.cpu().numpy())
-
     def drawn_batch(self, indices: ArrayLike, draws: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
         """The crops that `draws` (B, 3) in [0, 1) decide: how far down, how far right, and flipped from 1/2 on.
 

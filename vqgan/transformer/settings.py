@@ -74,7 +74,6 @@ class TransformerSettings(Settings):
 class AdamWSettings(OptimizerSettings):
     """AdamW; only the weights of linear layers decay."""
 
-    lr: PositiveFloat = 4.5e-6 * 12
     betas: tuple[Decay, Decay] = (0.9, 0.95)
     weight_decay: NonNegativeFloat = 0.01
 

@@ -286,10 +286,10 @@ def test_the_distance_of_samples_without_weights_is_none_with_the_file_that_is_m
     assert str(hub / INCEPTION) in distance.missing["fid"]
 
 
-def test_an_inception_file_of_another_layout_is_refused_in_one_line(tmp_path):
-    torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "i.pth")
-    with pytest.raises(InputError, match=r"i\.pth does not hold the Inception weights of torch-fidelity$"):
-        ImageMetrics("cpu", inception_weights=tmp_path / "i.pth")
+def test_an_inception_file_of_another_layout_is_refused_in_one_line(hub):
+    torch.save({"fc.weight": torch.zeros(2, 2)}, hub / INCEPTION)
+    with pytest.raises(InputError, match=r"\.pth does not hold the Inception weights of torch-fidelity$"):
+        ImageMetrics("cpu")
 
 
 class Payload:
@@ -297,8 +297,8 @@ class Payload:
         return (print, ("this must never be printed",))
 
 
-def test_an_inception_file_with_code_in_it_is_refused_and_the_code_is_not_run(tmp_path, capsys):
-    torch.save({"fc.weight": Payload()}, tmp_path / "i.pth")
+def test_an_inception_file_with_code_in_it_is_refused_and_the_code_is_not_run(hub, capsys):
+    torch.save({"fc.weight": Payload()}, hub / INCEPTION)
     with pytest.raises(InputError, match="not a whole file of PyTorch weights"):
-        ImageMetrics("cpu", inception_weights=tmp_path / "i.pth")
+        ImageMetrics("cpu")
     assert capsys.readouterr().out == ""

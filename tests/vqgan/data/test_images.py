@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from drawn import drawn
 
 from vqtool.diagnostics.errors import InputError
 from vqtool.vqgan.data import DecodeReport, Images, normalize
@@ -42,7 +43,7 @@ def test_a_fixed_batch_is_the_crop_of_the_table(images):
 
 
 def test_random_crops_reach_every_place_and_both_directions_equally(images):
-    crops, _ = images.train_batch(np.full(4000, 1), torch.Generator().manual_seed(0))
+    crops, _ = drawn(images, np.full(4000, 1), seed=0)
     places = [place(crop) for crop in crops]
     tops, lefts, flips = (np.array(column) for column in zip(*places, strict=True))
     assert set(zip(tops, lefts, strict=True)) == {(top, left) for top in range(5) for left in range(13)}
@@ -52,14 +53,14 @@ def test_random_crops_reach_every_place_and_both_directions_equally(images):
 
 
 def test_a_picture_of_the_image_size_is_only_flipped(images):
-    crops, _ = images.train_batch(np.zeros(64, np.int64), torch.Generator().manual_seed(1))
+    crops, _ = drawn(images, np.zeros(64, np.int64), seed=1)
     places = {place(crop) for crop in crops}
     assert places == {(0, 0, False), (0, 0, True)}
 
 
 def test_the_same_generator_gives_the_same_batch(images):
     indices = np.array([1, 2, 1])
-    first, again, other = (images.train_batch(indices, torch.Generator().manual_seed(seed))[0] for seed in (3, 3, 4))
+    first, again, other = (drawn(images, indices, seed=seed)[0] for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from drawn import drawn
 
 from vqtool.diagnostics.errors import InputError
 from vqtool.vqgan.data import SPLITS, Images, open_data
@@ -47,9 +48,7 @@ def test_crops_are_cut_out_of_the_region_of_their_split(data, split):
     own = np.lib.stride_tricks.sliding_window_view(chelsea[region(split, *chelsea.shape[:2])], (32, 32), (0, 1))
     images = data[split]
     of_chelsea = np.flatnonzero(images.labels == images.classes.index("chelsea"))
-    crops = torch.cat(
-        [images.batch(of_chelsea[-1:])[0], images.train_batch(of_chelsea[-1:], torch.Generator().manual_seed(0))[0]]
-    )
+    crops = torch.cat([images.batch(of_chelsea[-1:])[0], drawn(images, of_chelsea[-1:], seed=0)[0]])
     for crop in crops.numpy():
         assert any((own == either).all((2, 3, 4)).any() for either in (crop, crop[:, :, ::-1]))
 

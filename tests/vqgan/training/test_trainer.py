@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs import metrics, power_cut, same, state
+from runs import assert_same_run, metrics, power_cut, state
 
 from vqtool.diagnostics.errors import RunFailedError
 from vqtool.diagnostics.run import RunDirectory
@@ -19,13 +19,6 @@ from vqtool.vqgan.autoencoder.learner import AutoencoderLearner
 from vqtool.vqgan.launch import train
 
 GAN = {"disc_start": 4, "disc_channels": 8, "disc_layers": 1}
-
-
-def assert_same_run(a, b):
-    same(state(a), state(b))
-    assert metrics(a) == metrics(b)
-    pd.testing.assert_frame_equal(pd.read_parquet(a.trace / "quantize"), pd.read_parquet(b.trace / "quantize"))
-    assert a.read_json(a.evaluation("test")) == b.read_json(b.evaluation("test"))
 
 
 @pytest.mark.parametrize("spec", ["standard+reset:every=4", "ema+reset:every=4", "entropy", "gumbel"])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs import metrics, power_cut, same, state
+from runs import assert_same_run, metrics, power_cut, same, state
 
 from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.run import RunDirectory
@@ -47,15 +47,6 @@ def first(tiny, tmp_path_factory):
 def second(first):
     """A function from settings to those of a tiny second stage."""
     return lambda **branches: build_transformer_config(merge(SMALL | {"first_stage": str(first.path)}, branches))
-
-
-def assert_same_run(a, b):
-    same(state(a), state(b))
-    assert metrics(a) == metrics(b)
-    for path in (a.trace / "tokens", a.codes("test"), a.positions("test")):
-        other = b.path / path.relative_to(a.path)
-        pd.testing.assert_frame_equal(pd.read_parquet(path), pd.read_parquet(other))
-    assert a.read_json(a.evaluation("test")) == b.read_json(b.evaluation("test"))
 
 
 @pytest.mark.parametrize("condition", [{"kind": "none"}, {"kind": "class", "drop": 0.3}, {"kind": "coordinates"}])

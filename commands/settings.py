@@ -1,0 +1,32 @@
+"""``vqtool settings``."""
+
+from typing import Annotated
+
+import typer
+
+
+def settings(
+    prefix: Annotated[
+        str, typer.Argument(metavar="[PREFIX]", help="Only those that begin so, such as quantizer.gumbel.")
+    ] = "",
+    stage: Annotated[str, typer.Option(help="vqgan or transformer.")] = "vqgan",
+) -> None:
+    """List every setting with its default, its bounds and what it is.
+
+    Example: vqtool settings optimizer
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from ..diagnostics.errors import unknown
+    from ..diagnostics.run import STAGES
+    from ..vqgan.config.listing import settings_below
+    from ..vqgan.launch import config_of_stage
+
+    if stage not in STAGES:
+        raise unknown("stage", stage, STAGES)
+    console = Console(highlight=False, soft_wrap=True)
+    for setting in settings_below(config_of_stage(stage), prefix):
+        console.print(Text(f"{setting.name} = {setting.default}", "bold"), Text(f"({setting.allowed})", "dim"))
+        if setting.about:
+            console.print(f"    {setting.about}", markup=False)
