@@ -38,7 +38,9 @@ class AutoencoderStage:
         """The trace and TensorBoard."""
         sinks: list[Sink] = [TraceSink(run.path, resume_at)]
         if writer is not None:
-            sinks.append(TensorBoardSink(writer))
+            sinks.append(board := TensorBoardSink(writer))
+            if resume_at is not None:
+                board.recall(run)  # after TraceSink: of the trace is left what goes before
             add_layout(writer, CODEBOOK)
         return sinks
 

@@ -13,9 +13,9 @@ from ...diagnostics import RunDirectory
 from ...diagnostics.errors import RunFailedError
 from ...diagnostics.findings import Finding, append_finding
 from ...diagnostics.progress import progress
-from ...diagnostics.recording.codebook_board import add_hparams
-from ...diagnostics.run import flatten, write_atomically
+from ...diagnostics.run import write_atomically
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
+from .hparams import add_hparams
 from .interrupt import stop_on_signal
 from .logbook import Logbook, Meter, environment
 from .settings import RunConfig
@@ -173,8 +173,7 @@ class Trainer:
                 self.run_folder.evaluation("test"), {"checkpoint": "last", "step": self.done, **figures}
             )
             if writer is not None:
-                numbers = {f"test/{name}": value for name, value in figures.items() if isinstance(value, int | float)}
-                add_hparams(writer, flatten(self.config.model_dump(mode="json")), numbers, self.done)
+                add_hparams(writer, self.config, figures, self.done)
             self.run_folder.write_json(self.run_folder.done, self._summary())
         self._close()
 
