@@ -222,3 +222,14 @@ class TokenTrace(Trace):
     """The trace of a second stage's tokens: its columns are the fields of ``TokenRecord``."""
 
     record = TokenRecord
+
+
+def hits_in_time(folder: Path) -> Iterator[IntArray]:
+    """The (K,) hits of each record of a codebook's trace, in order, with one part in memory at a time.
+
+    Raises:
+        InputError: A part cannot be read.
+    """
+    for part in _parts(folder):
+        table = _read(part, ["code", "hits"])
+        yield from table["hits"].to_numpy().reshape(-1, int(table["code"].to_numpy().max()) + 1)

@@ -1,4 +1,4 @@
-"""What the figures show of a codebook's trace, as numbers: lives of codes, usage in time, reduced grids."""
+"""What the figures show of a codebook's trace, as numbers: its last records, usage in time, reduced grids."""
 
 from dataclasses import dataclass
 
@@ -57,17 +57,6 @@ def recent(trace: CodebookTrace, tokens_per_code: int = TOKENS_PER_CODE) -> Rece
     tokens, codes = np.cumsum(trace.hits.sum(1)[::-1]), trace.hits.shape[1]
     records = min(int(np.searchsorted(tokens, tokens_per_code * codes)) + 1, len(tokens))
     return Recent(records, int(trace.window[-records:].sum()), trace.hits[-records:].sum(0), tokens_per_code)
-
-
-def last_hits(hits: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(K,) index of the last record in which each code had a hit, -1 for a code that never had one; hits (T, K)."""
-    backwards = (hits > 0)[::-1]
-    return np.where(backwards.any(0), len(hits) - 1 - backwards.argmax(0), -1)
-
-
-def life_order(hits: NDArray[np.int64]) -> NDArray[np.intp]:
-    """(K,) codes by their last hit, the latest first, then by their total hits, the most first; hits (T, K)."""
-    return np.lexsort((-hits.sum(0), -last_hits(hits)))
 
 
 def usage_in_time(trace: CodebookTrace) -> pd.DataFrame:

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from ...diagnostics.recording.trace import CodebookTrace
+from ...diagnostics.stats.lives import last_hits, life_order
 from ..page import logged
 from ..page.numbers import mean_in_time
 from ..page.sections import Panel
 from . import curves, heatmaps, populations
-from .lives import Recent, gradient, heat, last_hits, life_order, recent, usage_in_time
+from .lives import Recent, gradient, heat, recent, usage_in_time
 
 GRADIENT = {
     "grad_norm": (

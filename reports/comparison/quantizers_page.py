@@ -10,8 +10,9 @@ import pandas as pd
 from ...diagnostics.errors import InputError
 from ...diagnostics.recording.trace import CodebookTrace
 from ...diagnostics.run import RunDirectory, flatten
+from ...diagnostics.stats.lives import life_order
 from ..codebook import heatmaps
-from ..codebook.lives import heat, life_order, usage_in_time
+from ..codebook.lives import heat, usage_in_time
 from ..codebook.run_page import verdict
 from ..page import logged
 from ..page.facts import SEVERITIES, RunFacts

@@ -11,6 +11,7 @@ from torchvision.utils import save_image
 
 from ...diagnostics import Sink, TraceSink
 from ...diagnostics.findings import Finding, append_finding
+from ...diagnostics.recording.board import BoardSink
 from ...diagnostics.run import RunDirectory, write_atomically
 
 
@@ -25,7 +26,7 @@ class SampleGrid(NamedTuple):
 class Logbook:
     """What a run writes down about itself. This one writes nothing: it is what ranks other than the first have."""
 
-    def sinks(self, board: Callable[[SummaryWriter], Sink]) -> list[Sink]:
+    def sinks(self, board: Callable[[SummaryWriter], BoardSink]) -> list[Sink]:
         """Where the instrument's records go: the trace, and ``board`` where TensorBoard is written."""
         return []
 
@@ -68,8 +69,12 @@ class RunLogbook(Logbook):
         purge = None if resume_at is None else resume_at + 1
         self._writers = [SummaryWriter(str(run.tensorboard), purge_step=purge)] if tensorboard else []
 
-    def sinks(self, board: Callable[[SummaryWriter], Sink]) -> list[Sink]:
-        return [TraceSink(self.run.path, self.resume_at), *map(board, self._writers)]
+    def sinks(self, board: Callable[[SummaryWriter], BoardSink]) -> list[Sink]:
+        trace, boards = TraceSink(self.run.path, self.resume_at), [board(writer) for writer in self._writers]
+        if self.resume_at is not None:
+            for sink in boards:
+                sink.recall(self.run)  # after the trace was rewound
+        return [trace, *boards]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         row = {name: value if math.isfinite(value) else None for name, value in values.items()}

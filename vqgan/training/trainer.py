@@ -12,10 +12,10 @@ from ...diagnostics import RunDirectory
 from ...diagnostics.errors import RunFailedError
 from ...diagnostics.findings import Finding
 from ...diagnostics.progress import progress
-from ...diagnostics.recording.codebook_board import add_hparams
-from ...diagnostics.run import flatten, write_atomically
+from ...diagnostics.run import write_atomically
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .environment import environment
+from .hparams import add_hparams
 from .interrupt import stop_on_signal
 from .logbook import Logbook, RunLogbook
 from .meter import Meter
@@ -160,9 +160,7 @@ class Trainer:
         """The last record, the evaluation over the test split, and ``DONE``."""
         self.learner.monitor.close()
         figures = self.stage.finish(self.logbook, self.done)
-        numbers = {f"test/{name}": value for name, value in figures.items() if isinstance(value, int | float)}
-        settings = flatten(self.config.model_dump(mode="json"))
-        self.logbook.on_board(lambda writer: add_hparams(writer, settings, numbers, self.done))
+        self.logbook.on_board(lambda writer: add_hparams(writer, self.config, figures, self.done))
         self.logbook.finish({"checkpoint": "last", "step": self.done, **figures}, self._summary())
         self._close()
 

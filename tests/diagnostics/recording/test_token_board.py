@@ -9,11 +9,11 @@ from vqtool.diagnostics.recording.records import TokenRecord
 from vqtool.diagnostics.recording.token_board import TokenBoardSink
 
 
-def record(step, targets=(3, 1, 0, 0), gradient=(4.0, 2.0, 1.0, 0.5)):
+def record(step, targets=(3, 1, 0, 0), gradient=(4.0, 2.0, 1.0, 0.5), codebook="tokens"):
     targets = np.array(targets)
     nll = np.where(targets > 0, np.array([1.0, 2.0, 3.0, 4.0], np.float32) + step, np.nan).astype(np.float32)
     norm, gradient = np.arange(1, 5, dtype=np.float32), np.array(gradient, np.float32)
-    return TokenRecord("tokens", step, 10, targets, nll, norm, gradient, 2 * norm, 2 * gradient)
+    return TokenRecord(codebook, step, 10, targets, nll, norm, gradient, 2 * norm, 2 * gradient)
 
 
 def events(folder, records, **settings):
@@ -60,3 +60,15 @@ def test_histograms_come_now_and_then_and_count_the_codes(tmp_path):
     assert [e.step for e in found.Histograms("tokens/nll")] == [1, 3, 5]
     assert found.Histograms("tokens/nll")[0].histogram_value.num == 2
     assert found.Histograms("tokens/head_grad_norm")[0].histogram_value.num == 4
+
+
+def test_the_last_histograms_are_of_the_last_record(tmp_path):
+    found = events(tmp_path, [record(step) for step in range(1, 5)], detail_every=2)
+    assert [e.step for e in found.Histograms("tokens/nll")] == [1, 3, 4]
+
+
+def test_two_tables_of_codes_have_their_histograms_each(tmp_path):
+    names = ("coarse", "fine")
+    found = events(tmp_path, [record(step, codebook=name) for step in range(1, 6) for name in names], detail_every=2)
+    for name in names:
+        assert [e.step for e in found.Histograms(f"{name}/head_norm")] == [1, 3, 5]

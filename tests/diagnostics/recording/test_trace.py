@@ -13,7 +13,7 @@ import pytest
 from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.recording.records import CodebookRecord, TokenRecord
 from vqtool.diagnostics.recording.sinks import TraceSink
-from vqtool.diagnostics.recording.trace import CodebookTrace, TokenTrace, TraceWriter
+from vqtool.diagnostics.recording.trace import CodebookTrace, TokenTrace, TraceWriter, hits_in_time
 
 KINDS = [(CodebookRecord, CodebookTrace, "grad_norm"), (TokenRecord, TokenTrace, "head_grad_norm")]
 both_kinds = pytest.mark.parametrize(("kind", "trace_kind", "absent"), KINDS, ids=["codebook", "tokens"])
@@ -50,6 +50,12 @@ def test_either_kind_is_read_back_exactly_over_several_parts(tmp_path, kind, tra
     assert_holds(trace, range(1, 8), kind, absent)
     assert (trace.codebook, trace.window.tolist()) == ("quantize", [10] * 7)
     assert list(trace.frame().columns) == ["step", "window", "code", *kind.columns()]
+
+
+def test_hits_are_read_record_by_record(tmp_path):
+    write(tmp_path / "quantize", range(1, 8), rows_per_part=36).flush()
+    hits = list(hits_in_time(tmp_path / "quantize"))
+    np.testing.assert_array_equal(hits, CodebookTrace.load(tmp_path / "quantize").hits)
 
 
 @both_kinds

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
 
+from vqtool.diagnostics.stats.lives import life_order
 from vqtool.reports.codebook import curves, heatmaps, lives, populations
 from vqtool.reports.page import logged, style
 
@@ -63,7 +64,7 @@ def test_twenty_quantizers_have_twenty_looks():
 
 
 def test_no_hit_has_a_colour_that_no_number_of_hits_has(trace):
-    grid = lives.heat(trace, trace.hits, lives.life_order(trace.hits))
+    grid = lives.heat(trace, trace.hits, life_order(trace.hits))
     drawn = mesh(heatmaps.collapse(grid).axes[0])
     colours = drawn.to_rgba(drawn.get_array()).reshape(6, 10, 4)
     none = np.isclose(colours, to_rgba(style.NOTHING)).all(-1)
@@ -71,7 +72,7 @@ def test_no_hit_has_a_colour_that_no_number_of_hits_has(trace):
 
 
 def test_survivors_stand_on_top_of_the_collapse_map(trace):
-    low, high = heatmaps.collapse(lives.heat(trace, trace.hits, lives.life_order(trace.hits))).axes[0].get_ylim()
+    low, high = heatmaps.collapse(lives.heat(trace, trace.hits, life_order(trace.hits))).axes[0].get_ylim()
     assert (low, high) == (6, 0)
 
 
@@ -123,7 +124,7 @@ def test_a_codebook_without_tokens_and_one_with_a_single_code_can_be_drawn(trace
     dead = lives.recent(bare).dead
     for figure in (
         curves.usage(lives.usage_in_time(bare), hits.shape[1]),
-        heatmaps.collapse(lives.heat(bare, hits, lives.life_order(hits))),
+        heatmaps.collapse(lives.heat(bare, hits, life_order(hits))),
         populations.norm_histogram(norm[-1], dead),
         populations.norm_in_time(steps, norm, dead),
         populations.norm_against_hits(norm[-1], hits.sum(0)),

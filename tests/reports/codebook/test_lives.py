@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from vqtool.diagnostics import stats
+from vqtool.diagnostics.stats.lives import life_order
 from vqtool.reports.codebook import lives
-
-
-def test_codes_stand_in_the_order_of_their_last_hit_then_of_their_hits(trace):
-    assert lives.life_order(trace.hits).tolist() == [2, 0, 4, 1, 3, 5]
-
-
-def test_a_code_that_never_lived_has_no_last_hit(trace):
-    assert lives.last_hits(trace.hits).tolist() == [9, 7, 9, 4, 9, -1]
 
 
 def test_dead_is_said_over_the_fewest_records_with_eight_tokens_per_code(trace):
@@ -41,7 +34,7 @@ def test_a_single_hit_of_a_single_code_in_a_single_record_stays_visible(trace, c
     hits = np.zeros((1000, 4096), np.int64)
     hits[record, code] = 1
     long = replace(trace, steps=np.arange(1, 1001), window=np.ones(1000, np.int64), arrays={"hits": hits})
-    order = lives.life_order(hits)
+    order = life_order(hits)
     grid = lives.heat(long, hits, order)
     assert order[0] == code
     assert grid.values.sum() == 1
@@ -53,7 +46,7 @@ def test_a_single_hit_of_a_single_code_in_a_single_record_stays_visible(trace, c
 def test_no_cell_of_a_heatmap_is_smaller_than_what_it_covers(trace):
     hits = np.random.default_rng(0).poisson(0.3, (103, 71))
     long = replace(trace, steps=np.arange(1, 104), window=np.ones(103, np.int64), arrays={"hits": hits})
-    order = lives.life_order(hits)
+    order = life_order(hits)
     grid = lives.heat(long, hits, order, rows=9, columns=11)
     for row, (top, bottom) in enumerate(zip(grid.codes[:-1], grid.codes[1:], strict=True)):
         for column, (start, stop) in enumerate(zip(grid.steps[:-1], grid.steps[1:], strict=True)):

@@ -1,21 +1,26 @@
 """What a run shows in TensorBoard: read back from the event files, and served by the real server."""
 
 import contextlib
+import io
 import json
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 
 import numpy as np
 import pytest
+from PIL import Image
+from runs import power_cut
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vqtool.diagnostics import stats
-from vqtool.diagnostics.recording.codebook_board import SIDE, Heatmap
+from vqtool.diagnostics.recording.heatmap import Heatmap
 from vqtool.diagnostics.recording.trace import CodebookTrace
 from vqtool.diagnostics.run import RunDirectory
+from vqtool.vqgan.autoencoder.learner import AutoencoderLearner
 from vqtool.vqgan.launch import train
 
 
@@ -51,7 +56,9 @@ def test_codebook_scalars_are_recomputed_from_the_trace(run, events):
 def test_histograms_count_every_code(events):
     for name in ("norm", "grad_norm", "pull_norm", "log10(hits + 1)"):
         histograms = events.Histograms(f"codebook/quantize/{name}")
-        assert [h.step for h in histograms] == [1, 11]
+        steps = [h.step for h in histograms]
+        assert (steps[0], steps[-1]) == (1, 12)
+        assert len(steps) == len(set(steps))
         assert all(h.histogram_value.num == 16 for h in histograms)
 
 
@@ -59,6 +66,27 @@ def test_reconstructions_and_the_heatmap_are_images(events):
     tags = events.Tags()["images"]
     assert any("reconstructions" in tag for tag in tags)
     assert any("code x time" in tag for tag in tags)
+
+
+def test_the_last_picture_is_of_the_last_record_and_none_is_there_twice(run, events):
+    (tag,) = [tag for tag in events.Tags()["images"] if "code x time" in tag]
+    steps = [picture.step for picture in events.Images(tag)]
+    assert steps[-1] == CodebookTrace.load(run.trace / "quantize").steps[-1] == 12
+    assert len(steps) == len(set(steps))
+
+
+def test_the_heatmap_of_a_resumed_run_goes_back_to_its_first_record(tiny, tmp_path):
+    config, run = tiny(train={"tensorboard": True, "every": 1}), RunDirectory(tmp_path / "run")
+    with power_cut(AutoencoderLearner, at=8):
+        train(config, run.path)
+    assert train(config, run.path, resume=True) == "done"
+    found = EventAccumulator(str(run.tensorboard), size_guidance={"images": 0}).Reload()
+    (tag,) = [tag for tag in found.Tags()["images"] if "code x time" in tag]
+    picture, heatmap = found.Images(tag)[-1], Heatmap(16)
+    for hits in CodebookTrace.load(run.trace / "quantize").hits:
+        heatmap.add(hits)
+    assert picture.step == 12
+    np.testing.assert_array_equal(Image.open(io.BytesIO(picture.encoded_image_string)), heatmap.image())
 
 
 def test_the_projector_has_the_codes_with_hits_and_norm(run):
@@ -92,6 +120,12 @@ def test_the_real_server_serves_the_run(run):
         query = "run=tensorboard&tag=codebook/quantize/codes_used_window"
         series = _ask(server, f"http://127.0.0.1:{port}/data/plugin/scalars/scalars?{query}")
         assert [step for _, step, _ in series] == list(range(1, 13))
+        query = urllib.parse.quote(json.dumps({"experimentName": "", "hparamsLimit": 1000}))
+        page = _ask(server, f"http://127.0.0.1:{port}/data/plugin/hparams/experiment?request={query}")
+        columns = ["quantizer.spec", "quantizer.codebook_size", "train.seed", "optimizer.lr", "train.steps"]
+        assert [each["displayName"] for each in page["hparamInfos"]][:5] == columns
+        figures = ["test/codes_used_split", "test/perplexity_split", "test/psnr"]
+        assert [each["name"]["tag"] for each in page["metricInfos"]][:3] == figures
     finally:
         server.terminate()
         server.wait()
@@ -106,18 +140,3 @@ def _ask(server, url, patience=60):
                 return content
         assert time.monotonic() < deadline, f"no answer from {url}"
         time.sleep(0.2)
-
-
-def test_a_code_that_lives_for_one_record_stays_visible_however_long_the_run():
-    heatmap = Heatmap()
-    hits = np.zeros(3 * SIDE, int)
-    for record in range(4 * SIDE):
-        hits[:] = 0
-        hits[700] = record == 777
-        heatmap.add(hits)
-    image = heatmap.image()
-    assert image.shape[0] == SIDE
-    assert image.shape[1] <= SIDE
-    lit = (image != 255).any(axis=2)
-    assert lit.any(axis=1).sum() == 1  # one row
-    assert 1 <= lit.sum() <= 2  # one record, drawn up to twice as wide

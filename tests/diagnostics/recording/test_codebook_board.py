@@ -1,0 +1,132 @@
+"""What TensorBoard shows of codebooks: read back from the event files."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
+
+from vqtool.diagnostics.recording.codebook_board import HEATMAP, TensorBoardSink
+from vqtool.diagnostics.recording.records import CodebookRecord
+from vqtool.diagnostics.recording.sinks import TraceSink
+from vqtool.diagnostics.run import RunDirectory
+from vqtool.diagnostics.stats.lives import life_order
+
+CODES, PIXELS = 16, 32  # 16 codes in 512 pixels
+
+
+def hits(step, codebook="quantize"):
+    """Of 16 codes one dies with every ten steps, in no order of their indices; the last never lives."""
+    random = np.random.default_rng(len(codebook))
+    counts = random.permutation(CODES) * 10 > step
+    return np.where(np.arange(CODES) == CODES - 1, 0, counts * random.integers(1, 100, CODES))
+
+
+def record(step, codebook="quantize"):
+    zeros = np.zeros(CODES, np.float32)
+    return CodebookRecord(
+        codebook, step, 10, hits(step, codebook), zeros, zeros, zeros, zeros, zeros, zeros.astype(int)
+    )
+
+
+def read(folder):
+    return EventAccumulator(str(folder), size_guidance={"images": 0, "histograms": 0}).Reload()
+
+
+def pictures(found, codebook="quantize"):
+    return found.Images(f"codebook/{codebook}/{HEATMAP}")
+
+
+def living(picture):
+    """(codes, pixels in time) whether a row of a picture has hits there."""
+    pixels = np.array(Image.open(io.BytesIO(picture.encoded_image_string)).convert("RGB"))
+    return (pixels != 255).any(axis=2)[::PIXELS]
+
+
+def assert_shows(picture, steps, codebook="quantize"):
+    """The picture is of these records, its codes sorted by their last hit."""
+    counts = np.array([hits(step, codebook) for step in steps])
+    expected = (counts > 0)[:, life_order(counts)].T
+    np.testing.assert_array_equal(living(picture), expected.repeat(512 // len(steps), axis=1))
+
+
+@pytest.mark.parametrize("records", [1, 9, 11, 15, 20])
+def test_the_last_picture_is_of_the_last_record(tmp_path, records):
+    steps = [10 * number for number in range(1, records + 1)]
+    with SummaryWriter(str(tmp_path)) as writer:
+        sink = TensorBoardSink(writer)
+        for step in steps:
+            sink.write(record(step))
+        sink.flush()
+    found = read(tmp_path)
+    assert [picture.step for picture in pictures(found)] == sorted({10, *steps[10::10], steps[-1]})
+    assert_shows(pictures(found)[-1], steps)
+    assert found.Histograms("codebook/quantize/norm")[-1].step == steps[-1]
+    assert found.Histograms("codebook/quantize/log10(hits + 1)")[-1].step == steps[-1]
+
+
+def test_no_picture_is_written_twice_however_often_the_sink_is_flushed(tmp_path):
+    with SummaryWriter(str(tmp_path)) as writer:
+        sink = TensorBoardSink(writer)
+        sink.flush()  # nothing came yet
+        for step in range(10, 160, 10):
+            sink.write(record(step))
+            if step in (10, 40):  # a checkpoint: with the first picture, and after one
+                sink.flush()
+                sink.flush()
+        sink.flush()
+        sink.flush()
+    # ten records after the one of the checkpoint at 40 comes the next; the last is the last
+    assert [picture.step for picture in pictures(read(tmp_path))] == [10, 40, 140, 150]
+
+
+def test_five_codebooks_have_their_pictures_each(tmp_path):
+    names = [f"quantizers.{'x' * number}" for number in range(5)]
+    steps = [10 * number for number in range(1, 14)]
+    with SummaryWriter(str(tmp_path)) as writer:
+        sink = TensorBoardSink(writer)
+        for step in steps:
+            for name in names:
+                sink.write(record(step, name))
+        sink.flush()
+    found = read(tmp_path)
+    for name in names:
+        assert [picture.step for picture in pictures(found, name)] == [10, 110, 130]
+        assert [each.step for each in found.Histograms(f"codebook/{name}/norm")] == [10, 110, 130]
+        assert_shows(pictures(found, name)[-1], steps, name)
+
+
+def test_the_rows_stand_in_the_order_of_the_last_hit_and_the_title_says_so(tmp_path):
+    with SummaryWriter(str(tmp_path)) as writer:
+        sink = TensorBoardSink(writer)
+        for step in range(10, 130, 10):
+            sink.write(record(step))
+        sink.flush()
+    found = read(tmp_path)
+    rows = living(pictures(found)[-1])
+    last = [row.nonzero()[0].max(initial=-1) for row in rows]
+    assert last == sorted(last, reverse=True)
+    assert len(set(last)) > 5
+    (title,) = [tag for tag in found.Tags()["images"] if "hits" in tag]
+    for words in ("code x time", "sorted by last hit", "white = none", "up to the step shown"):
+        assert words in title
+
+
+def test_a_resumed_run_has_a_picture_of_all_of_it(tmp_path):
+    run, steps = RunDirectory(tmp_path), [10 * number for number in range(1, 9)]
+    for resume_at, part in ((None, steps[:6]), (40, steps[4:])):  # what came after step 40 is recorded again
+        with SummaryWriter(str(run.tensorboard), purge_step=resume_at and resume_at + 1) as writer:
+            trace, board = TraceSink(run.path, resume_at), TensorBoardSink(writer)
+            if resume_at is not None:
+                board.recall(run)
+                board.flush()  # nothing is new
+            for step in part:
+                trace.write(record(step))
+                board.write(record(step))
+            trace.flush()
+            board.flush()
+    shown = pictures(read(run.tensorboard))
+    assert [picture.step for picture in shown] == [10, 80]
+    assert_shows(shown[-1], steps)
