@@ -9,3 +9,6 @@ from .counts import total_variation as total_variation
 from .gap import Gap as Gap
 from .gap import chance_band as chance_band
 from .gap import total_variation_interval as total_variation_interval
+from .lives import by_life as by_life
+from .lives import last_hits as last_hits
+from .lives import life_order as life_order

@@ -1,6 +1,6 @@
 import numpy as np
 
-from vqtool.diagnostics.statistics import lives
+from vqtool.diagnostics.stats import lives
 
 
 def hits():
