@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 
 from ...diagnostics.errors import InputError, unknown
-from ..transformer.conditions import ClassCondition
 from ..transformer.trained import Trained
 from .decoding import Drawing, draw
 from .drawing import Choice, known_codes, seed_of
@@ -72,13 +71,13 @@ class Request:
         return Choice(known_codes(trained.train_hits, device), self.guidance, drawing)
 
     def labels(self, trained: Trained) -> list[int]:
-        """The classes asked for, by number; all of them where none is named.
+        """The classes asked for, by number; all that the model knows where none is named.
 
         Raises:
             InputError: There is no such class, or the model knows no classes.
         """
-        names = trained.classes
-        if self.classes and not isinstance(trained.condition, ClassCondition):
+        names = trained.condition.classes
+        if self.classes and not names:
             raise InputError(
                 f"--classes: this transformer was trained with condition {trained.config.condition.kind!r}, not class"
             )
