@@ -101,33 +101,6 @@ def draw(
     return (logits.softmax(-1) / clocks).argmax(-1)
 
 
-def sample(
-    gpt: GPT,
-    prefix: Tensor,
-    steps: int,
-    *,
-    guidance: Guidance | None = None,
-    allowed: Tensor | None = None,
-    **drawing: Unpack[Drawing],
-) -> Tensor:
-    """``steps`` codes after each row of ``prefix``, (B, steps) int64; the same generator state gives the same codes.
-
-    Args:
-        gpt: Samples in eval mode, whatever its mode is now.
-        prefix: (B, P) int64, at least one token: a start token, a class, the codes of a condition.
-        steps: Codes to sample.
-        guidance: Classifier-free guidance; costs a second sequence per row.
-        allowed: (A,) int64, strictly increasing, on the device of ``gpt``: the only tokens that may be sampled, such
-            as the codes that occur in the training tokens; None: the whole vocabulary.
-        **drawing: See ``draw``.
-
-    Raises:
-        InputError: An argument is wrong, or P + steps - 1 tokens do not fit into the block.
-    """
-    given = prefix.new_empty((*prefix.shape[:1], 0))
-    return complete(gpt, prefix, given, steps, guidance=guidance, allowed=allowed, **drawing)
-
-
 @torch.no_grad()
 def complete(
     gpt: GPT,
@@ -139,9 +112,22 @@ def complete(
     allowed: Tensor | None = None,
     **drawing: Unpack[Drawing],
 ) -> Tensor:
-    """``given`` (B, G) int64 codes continued to ``total``, (B, total) int64; see ``sample``.
+    """``given`` codes continued to ``total`` after each row of ``prefix``, (B, total) int64.
 
-    Any token may be given; ``allowed`` is for those that are sampled.
+    The same generator state gives the same codes.
+
+    Args:
+        gpt: Samples in eval mode, whatever its mode is now.
+        prefix: (B, P) int64, at least one token: a start token, a class, the codes of a condition.
+        given: (B, G) int64, the first codes, any tokens; G may be 0.
+        total: Codes of a sequence, the given ones among them.
+        guidance: Classifier-free guidance; costs a second sequence per row.
+        allowed: (A,) int64, strictly increasing, on the device of ``gpt``: the only tokens that may be sampled, such
+            as the codes that occur in the training tokens; None: the whole vocabulary.
+        **drawing: See ``draw``.
+
+    Raises:
+        InputError: An argument is wrong, or P + total - 1 tokens do not fit into the block.
     """
     _check_prefix(gpt, prefix, guidance, ranks=(2,))
     _check_allowed(gpt, allowed)
@@ -167,7 +153,6 @@ def sliding_window_sample(
     width: int,
     *,
     window: tuple[int, int] = (16, 16),
-    given: Tensor | None = None,
     guidance: Guidance | None = None,
     allowed: Tensor | None = None,
     **drawing: Unpack[Drawing],
@@ -185,9 +170,8 @@ def sliding_window_sample(
         height: Rows of the grid, at least those of the window.
         width: Columns of the grid, at least those of the window.
         window: Its rows and columns.
-        given: (B, G) int64, the first codes of the grid in raster order.
         guidance: Classifier-free guidance, with a prefix of the same shape.
-        allowed: See ``sample``.
+        allowed: See ``complete``.
         **drawing: See ``draw``.
 
     Raises:
@@ -196,16 +180,13 @@ def sliding_window_sample(
     _check_prefix(gpt, prefix, guidance, ranks=(2, 3))
     _check_allowed(gpt, allowed)
     _check_grid(prefix, (height, width), window)
-    given = prefix.new_empty(len(prefix), 0) if given is None else given
-    B, G = _check_given(prefix, given, height * width)
     rows = _with_unconditional(prefix, guidance)
-    copies = len(rows) // B
+    copies = len(rows) // len(prefix)
     grid = rows.new_zeros(len(rows), height, width)
-    grid.flatten(1)[:, :G] = given.repeat(copies, 1)
     with _sampling(gpt):
         cache = gpt.new_cache(len(rows), _prefix_at(rows, _Window(0, 0, window)).shape[1] + window[0] * window[1] - 1)
         before = None
-        for position in range(G, height * width):
+        for position in range(height * width):
             i, j = divmod(position, width)
             around = _Window(_origin(i, height, window[0]), _origin(j, width, window[1]), window)
             if around != before:  # another window, another sequence: nothing that the cache holds is of use
@@ -213,7 +194,7 @@ def sliding_window_sample(
             seen = around.of(grid)[:, : (i - around.top) * window[1] + j - around.left]
             fed = torch.cat((_prefix_at(rows, around), seen), 1)[:, cache.length :]
             grid[:, i, j] = _next_codes(gpt, fed, cache, guidance, allowed, drawing).repeat(copies)
-    return grid[:B]
+    return grid[: len(prefix)]
 
 
 class _Window(NamedTuple):

@@ -11,7 +11,6 @@ from vqtool.vqgan.sampling.decoding import (
     Guidance,
     complete,
     draw,
-    sample,
     sliding_window_sample,
     top_k_filter,
     top_p_filter,
@@ -45,6 +44,11 @@ def constant_gpt(logits):
 
 def tokens(*shape, seed=1, below=VOCABULARY):
     return torch.randint(below, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def sample(gpt, prefix, steps, **how):
+    """A completion of nothing."""
+    return complete(gpt, prefix, prefix[:, :0], steps, **how)
 
 
 def seeded(seed=0):
@@ -226,12 +230,6 @@ def test_a_completion_keeps_what_is_given_and_continues_it(given):
     assert torch.equal(completed, slow_complete(gpt, prefix, codes, 12))
 
 
-def test_a_completion_of_nothing_is_a_sample():
-    gpt, prefix = make_gpt(), tokens(3, 2)
-    completed = complete(gpt, prefix, prefix[:, :0], 12, generator=seeded())
-    assert torch.equal(completed, sample(gpt, prefix, 12, generator=seeded()))
-
-
 def test_a_block_can_be_filled_to_its_end():
     gpt, prefix = make_gpt(block_size=16), tokens(2, 4)
     assert sample(gpt, prefix, 13, greedy=True).shape == (2, 13)
@@ -379,13 +377,10 @@ def local(position, side, window=4):
     return half
 
 
-def slow_grid(gpt, prefix, height, width, window=(4, 4), given=()):
+def slow_grid(gpt, prefix, height, width, window=(4, 4)):
     """Greedy codes; for each of them the whole window is read, those of its codes that are not there yet as zeros."""
     grid = torch.zeros(len(prefix), height, width, dtype=torch.int64)
-    for position, (i, j) in enumerate(itertools.product(range(height), range(width))):
-        if position < len(given):
-            grid[:, i, j] = given[position]
-            continue
+    for i, j in itertools.product(range(height), range(width)):
         li, lj = local(i, height, window[0]), local(j, width, window[1])
         part = (slice(None), slice(i - li, i - li + window[0]), slice(j - lj, j - lj + window[1]))
         condition = prefix if prefix.ndim == 2 else prefix[part].flatten(1)
@@ -475,19 +470,10 @@ def test_a_conditioning_map_of_the_windows_size_is_a_plain_prefix():
     assert torch.equal(grid.flatten(1), sample(gpt, condition.flatten(1), 16, guidance=flat, generator=seeded()))
 
 
-def test_a_grid_keeps_the_codes_that_are_given():
-    gpt, prefix, given = make_gpt(), tokens(2, 3), tokens(2, 17, seed=2)
-    codes = sliding_window_sample(gpt, prefix, 5, 7, window=(4, 4), given=given, greedy=True)
-    assert torch.equal(codes.flatten(1)[:, :17], given)
-    assert torch.equal(codes, slow_grid(gpt, prefix, 5, 7, given=given.T))
-
-
 def test_a_grid_has_allowed_codes_only():
-    gpt, prefix, given = make_gpt(), tokens(2, 3), torch.full((2, 4), 11)
-    settings = {"window": (4, 4), "given": given, "allowed": SCATTERED, "temperature": 5.0, "generator": seeded()}
-    codes = sliding_window_sample(gpt, prefix, 5, 6, **settings).flatten(1)
-    assert torch.equal(codes[:, :4], given)
-    assert torch.equal(codes[:, 4:].unique(), SCATTERED)
+    settings = {"window": (4, 4), "allowed": SCATTERED, "temperature": 5.0, "generator": seeded()}
+    codes = sliding_window_sample(make_gpt(), tokens(2, 3), 5, 6, **settings)
+    assert torch.equal(codes.unique(), SCATTERED)
 
 
 # ---- wrong input
@@ -572,7 +558,7 @@ def test_a_grid_smaller_than_the_window_is_refused():
 
 def test_a_lone_prefix_is_refused():
     with pytest.raises(InputError, match=r"^prefix \(3,\) is not of the shape \(B, P\)$"):
-        sample(make_gpt(), tokens(3), 4)
+        complete(make_gpt(), tokens(3), tokens(3, 0), 4)
     with pytest.raises(InputError, match=r"^prefix \(3,\) is not of the shape \(B, P\) or \(B, H, W\)$"):
         sliding_window_sample(make_gpt(), tokens(3), 4, 4, window=(4, 4))
 
