@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqtool.vqgan.sampling.decoding import complete
+from vqtool.vqgan.sampling.settings import DrawingSettings
 from vqtool.vqgan.transformer.gpt import GPT, SIZES
 
 CODES, BATCH = 1024, 4
@@ -74,7 +75,7 @@ def make_gpt(steps: int, device: str) -> GPT:
 
 
 def with_static_cache(gpt: GPT, prefix: Tensor, steps: int) -> Tensor:
-    return complete(gpt, prefix, prefix[:, :0], steps, greedy=True)
+    return complete(gpt, prefix, prefix[:, :0], steps, DrawingSettings(greedy=True))
 
 
 @torch.no_grad()

@@ -7,8 +7,8 @@ import torch
 
 from ...diagnostics.errors import InputError, unknown
 from ..transformer.trained import Trained
-from .decoding import Drawing, draw
 from .drawing import Choice, known_codes, seed_of
+from .settings import PLAIN, DrawingSettings
 
 KINDS = ("samples", "completions")
 
@@ -22,11 +22,7 @@ class Request:
         count: How many; None: as many as make a good panel.
         batch: How many at once.
         seed: Of the random numbers: with the same batch size the same images on every call.
-        temperature: See ``draw``, as the next three.
-        top_k: The k likeliest codes.
-        top_p: The nucleus.
-        greedy: The likeliest code.
-        guidance: Scale of classifier-free guidance; 1: none.
+        drawing: How codes are drawn.
         classes: Names or numbers of classes; none: all.
         size: Height and width in pixels; None: the training size.
         window: Rows and columns of codes that a larger image is drawn through; None: the model's own grid.
@@ -38,11 +34,7 @@ class Request:
     count: int | None = None
     batch: int = 25
     seed: int = 0
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    greedy: bool = False
-    guidance: float = 1.0
+    drawing: DrawingSettings = PLAIN
     classes: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     window: tuple[int, int] | None = None
@@ -52,8 +44,9 @@ class Request:
     @property
     def told(self) -> str:
         """The seed, and all else about the drawing that is not as by default, as a part of a file name."""
-        names = ("temperature", "top_k", "top_p", "greedy", "guidance", "classes", "size", "window", "split")
-        values = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Request, name)}
+        own = {name: getattr(self, name) for name in ("classes", "size", "window", "split")}
+        own = {name: value for name, value in own.items() if value != getattr(Request, name)}
+        values = self.drawing.model_dump(exclude_defaults=True) | own
         values = {name: "x".join(map(str, v)) if isinstance(v, tuple) else v for name, v in values.items()}
         parts = [f"seed{self.seed}", *(f"{name}-{value}".replace("_", "-") for name, value in values.items())]
         return re.sub(r"[^\w.-]", "_", "-".join(parts))[:150]
@@ -61,14 +54,8 @@ class Request:
     def choice(self, trained: Trained, first: int) -> Choice:
         """How the codes of the batch that begins with image ``first`` are chosen, with random numbers of its own."""
         device = trained.frozen.first.device
-        drawing: Drawing = {
-            "temperature": self.temperature,
-            "top_k": self.top_k,
-            "top_p": self.top_p,
-            "greedy": self.greedy,
-            "generator": torch.Generator(device).manual_seed(seed_of(self.seed, first)),
-        }
-        return Choice(known_codes(trained.train_hits, device), self.guidance, drawing)
+        generator = torch.Generator(device).manual_seed(seed_of(self.seed, first))
+        return Choice(known_codes(trained.train_hits, device), self.drawing, generator)
 
     def labels(self, trained: Trained) -> list[int]:
         """The classes asked for, by number; all that the model knows where none is named.
@@ -124,10 +111,10 @@ class Request:
         """
         self.labels(trained)
         self.grid(trained)
-        draw(torch.zeros(1, 1), temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
-        if self.guidance != 1 and not trained.config.condition.drop:
+        guidance = self.drawing.guidance
+        if guidance != 1 and not trained.config.condition.drop:
             raise InputError(
-                f"--guidance {self.guidance} needs a transformer whose condition training left out now and then: "
+                f"--guidance {guidance} needs a transformer whose condition training left out now and then: "
                 "--set condition.drop=0.1"
             )
         if self.what == "completions" and self.size is not None:

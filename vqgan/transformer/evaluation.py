@@ -108,7 +108,7 @@ def evaluate_codes(
             "bits_per_dim": bits,
             "token_perplexity": math.exp(figures["nll"]),
             "samples": len(sampled),
-            "sampling": settings.model_dump(mode="json", exclude={"count"}),
+            "sampling": settings.told(),
             **_gap(data, sampled.reshape(len(sampled), -1), len(train_hits), missing),
             "codes_in_train": int((codes["train"] > 0).sum()),
             "codes_in_split": int((codes["data"] > 0).sum()),
@@ -150,16 +150,7 @@ def sample_split(
     rank, ranks = rank_and_size()
     rows = (np.arange(settings.count) * len(split) // settings.count)[rank::ranks]
     generator = torch.Generator(device).manual_seed(seed_of(settings.seed, rank))
-    choice = Choice(
-        known_codes(train_hits, device),
-        settings.guidance,
-        {
-            "temperature": settings.temperature,
-            "top_k": settings.top_k,
-            "top_p": settings.top_p,
-            "generator": generator,
-        },
-    )
+    choice = Choice(known_codes(train_hits, device), settings, generator)
     made = [torch.empty(0, *model.grid, dtype=torch.int64)]  # a rank may have nothing to sample
     for start in track("sample", range(0, len(rows), BATCH), -(-len(rows) // BATCH)):
         prefix, _ = split.batch(rows[start : start + BATCH])

@@ -18,6 +18,7 @@ from ..sampling.drawing import Choice, known_codes
 from ..sampling.panels import save_png
 from ..sampling.request import Request
 from ..sampling.sample import draw_images
+from ..sampling.settings import DrawingSettings
 from ..training.stage import Look, Losses, SampleGrid, open_batches
 from .conditions import open_condition
 from .evaluation import evaluate_codes
@@ -30,6 +31,8 @@ from .trained import Frozen, Trained, cache_of
 
 #: Images that a look completes.
 SHOWN = 8
+#: As taming-transformers shows its samples.
+LIKELIEST = DrawingSettings(top_k=100)
 
 
 class TransformerStage:
@@ -89,10 +92,9 @@ class TransformerStage:
         return torch.from_numpy(np.flatnonzero(self.train_hits == 0)).to(self.fabric.device)
 
     def _choice(self) -> Choice:
-        """As taming-transformers shows its samples: the 100 likeliest codes."""
         device = self.fabric.device
         generator = torch.Generator(device).manual_seed(self.config.sampling.seed)
-        return Choice(known_codes(self.train_hits, device), 1.0, {"top_k": 100, "generator": generator})
+        return Choice(known_codes(self.train_hits, device), LIKELIEST, generator)
 
     def finish(self, run: RunDirectory, writer: SummaryWriter | None, step: int) -> dict[str, Any]:
         """The evaluation of the test split with its tables, and a panel of samples."""
@@ -109,7 +111,7 @@ class TransformerStage:
                 self.splits["test"].images.classes,
                 self.train_hits,
             )
-            made = draw_images(trained, Request(top_k=100, split="test"))
+            made = draw_images(trained, Request(drawing=LIKELIEST, split="test"))
             save_png(made, run.samples / f"samples-{step:07d}.png")
             if writer is not None:
                 writer.add_image("samples", to_tensor(made), step)

@@ -109,6 +109,7 @@ def test_sizes_are_told(found):
 def test_how_it_was_sampled_is_told(evaluated, code_model):
     settings = {"temperature": 0.9, "top_k": 7, "top_p": 0.8, "guidance": 2.0, "seed": 5}
     assert evaluated(*code_model(**CLASS), count=2, **settings).figures["sampling"] == settings
+    assert evaluated(*code_model(**CLASS), count=2, greedy=True).figures["sampling"]["greedy"] is True
 
 
 def test_without_the_weights_of_inception_there_is_no_fid_but_a_reason(found):
@@ -254,8 +255,9 @@ def test_guidance_and_filters_reach_the_samples(code_model, train_hits):
         for settings in ({}, {"guidance": 3.0}, {"top_k": 2}, {"top_p": 0.3}, {"temperature": 3.0})
     )
     assert not any(np.array_equal(plain, other) for other in others)
-    greedy = [sample_split(model, split, train_hits, SamplingSettings(count=8, top_k=1, seed=s), CPU) for s in (0, 1)]
-    assert np.array_equal(*greedy)
+    for likeliest in ({"top_k": 1}, {"greedy": True}):
+        settings = [SamplingSettings(count=8, seed=seed, **likeliest) for seed in (0, 1)]
+        assert np.array_equal(*(sample_split(model, split, train_hits, each, CPU) for each in settings))
 
 
 def test_an_evaluation_leaves_the_model_in_its_mode(evaluated, code_model):
