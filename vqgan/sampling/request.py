@@ -66,7 +66,8 @@ class Request:
         names = trained.condition.classes
         if self.classes and not names:
             raise InputError(
-                f"--classes: this transformer was trained with condition {trained.config.condition.kind!r}, not class"
+                f"classes: this transformer was trained with condition {trained.config.condition.kind!r}, not class",
+                "classes",
             )
         return [_label(name, names) for name in self.classes] or list(range(len(names)))
 
@@ -79,11 +80,13 @@ class Request:
         model, factor = trained.model, trained.frozen.first.factor
         if self.size is None:
             if self.window is not None:
-                raise InputError("--window is for images larger than those of the training: give --size HxW")
+                line = "window is for images larger than those of the training: give size HxW"
+                raise InputError(line, "window", "size")
             return model.grid
         if any(side % factor for side in self.size):
             nearest = "x".join(str(max(1, round(side / factor)) * factor) for side in self.size)
-            raise InputError(f"--size {_times(self.size)} is not in whole codes of {factor} pixels; nearest: {nearest}")
+            line = f"size {_times(self.size)} is not in whole codes of {factor} pixels; nearest: {nearest}"
+            raise InputError(line, "size")
         grid = self.size[0] // factor, self.size[1] // factor
         rows, columns = self.window or model.grid
         most = model.gpt.block_size - (
@@ -91,16 +94,18 @@ class Request:
         )
         if rows * columns > most:
             raise InputError(
-                f"--window {rows}x{columns} is larger than the block: the transformer knows {_times(model.grid)} codes"
+                f"window {rows}x{columns} is larger than the block: the transformer knows {_times(model.grid)} codes",
+                "window",
             )
         if trained.config.transformer.order != "raster" and grid != model.grid:
             raise InputError(
-                f"--size {_times(self.size)}: a sliding window needs codes in raster order, this transformer tells "
-                f"them in the order {trained.config.transformer.order!r}"
+                f"size {_times(self.size)}: a sliding window needs codes in raster order, this transformer tells "
+                f"them in the order {trained.config.transformer.order!r}",
+                "size",
             )
         if min(grid[0] - rows, grid[1] - columns) < 0:
             least = _times((rows * factor, columns * factor))
-            raise InputError(f"--size {_times(self.size)} is smaller than the window: at least {least}")
+            raise InputError(f"size {_times(self.size)} is smaller than the window: at least {least}", "size")
         return grid
 
     def check(self, trained: Trained) -> None:
@@ -114,11 +119,13 @@ class Request:
         guidance = self.drawing.guidance
         if guidance != 1 and not trained.config.condition.drop:
             raise InputError(
-                f"--guidance {guidance} needs a transformer whose condition training left out now and then: "
-                "--set condition.drop=0.1"
+                f"guidance {guidance} needs a transformer whose condition training left out now and then: "
+                "condition.drop=0.1",
+                "guidance",
+                "condition.drop",
             )
         if self.what == "completions" and self.size is not None:
-            raise InputError("--size is for new images: completions are of the training size")
+            raise InputError("size is for new images: completions are of the training size", "size")
 
 
 def _label(name: str, names: tuple[str, ...]) -> int:

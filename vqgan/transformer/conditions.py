@@ -175,8 +175,9 @@ class SpatialCondition(Condition):
         (height, width), stage, factor = wanted.size, self.tokenizer, wanted.size[0] // wanted.grid[0]
         if height != width or stage.factor != factor:
             raise InputError(
-                f"--size {height}x{width}: with a spatial condition a larger image is square, and both first stages "
-                f"have as many pixels to a code (here {factor} and {stage.factor})"
+                f"size {height}x{width}: with a spatial condition a larger image is square, and both first stages "
+                f"have as many pixels to a code (here {factor} and {stage.factor})",
+                "size",
             )
         images = wanted.images(height)
         rows = wanted.rows(images)
