@@ -4,11 +4,9 @@ A trace is a folder of plain Parquet files, tidy: one row per record and code, r
 Each part is written beside its place and renamed into it, so that a kill at any moment leaves whole parts only.
 """
 
-import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import InputError
+from .parquet import column_names, read_columns, write_table
 from .records import COLUMNS, TOKEN_COLUMNS, Columns, FloatArray, IntArray, Record
 
 if TYPE_CHECKING:
@@ -94,28 +93,7 @@ class TraceWriter:
 
 def _write_part(folder: Path, table: pa.Table) -> None:
     """Parts are named by their last step, so that their names sort in time."""
-    name = f"part-{table['step'][-1].as_py():010d}.parquet"
-    beside = folder / f".{name}.tmp"
-    pq.write_table(table, beside, compression="zstd")
-    os.replace(beside, folder / name)
-
-
-@contextmanager
-def _reading(part: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"cannot read {part}: {str(error).splitlines()[0]}") from None
-
-
-def _read(part: Path, columns: list[str]) -> pa.Table:
-    with _reading(part):
-        return pq.read_table(part, columns=columns)
-
-
-def _columns(part: Path) -> list[str]:
-    with _reading(part):
-        return pq.read_schema(part).names
+    write_table(table, folder / f"part-{table['step'][-1].as_py():010d}.parquet", compression="zstd")
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -155,13 +133,13 @@ class Trace:
             raise InputError(f"no codebook trace in {folder}")
         cls._check_kind(folder, parts[0])
         wanted = dict.fromkeys([next(iter(cls.columns)), *(cls.columns if columns is None else columns)])
-        codes = int(_read(parts[0], ["code"])["code"].to_numpy().max()) + 1
-        records = sum(_read(part, ["step"]).num_rows for part in parts) // codes
+        codes = int(read_columns(parts[0], ["code"])["code"].to_numpy().max()) + 1
+        records = sum(read_columns(part, ["step"]).num_rows for part in parts) // codes
         arrays: dict[str, Any] = {name: np.empty((records, codes), cls.columns[name]) for name in wanted}
         steps, window = np.empty(records, np.int64), np.empty(records, np.int64)
         start = 0
         for part in parts:  # one part in memory at a time: a long trace of a large codebook is gigabytes
-            table = _read(part, ["step", "window", *wanted])
+            table = read_columns(part, ["step", "window", *wanted])
             stop = start + table.num_rows // codes
             steps[start:stop] = table["step"].to_numpy()[::codes]
             window[start:stop] = table["window"].to_numpy()[::codes]
@@ -172,7 +150,7 @@ class Trace:
 
     @classmethod
     def _check_kind(cls, folder: Path, part: Path) -> None:
-        found = _columns(part)
+        found = column_names(part)
         if not set(cls.columns) <= set(found):
             kinds = {kind.__name__ for kind in Trace.__subclasses__() if set(kind.columns) <= set(found)}
             hint = f": {', '.join(kinds)} reads it" if kinds else ""
