@@ -6,6 +6,7 @@ import typer
 
 from .commands.ablate import ablate
 from .commands.evaluate import evaluate
+from .commands.options import in_options
 from .commands.recipes import recipes
 from .commands.report import report
 from .commands.sample import sample
@@ -36,7 +37,7 @@ def main() -> None:
 
         if not isinstance(error, InputError | RunFailedError):
             raise
-        code = _complain(str(error), 2 if isinstance(error, InputError) else 1)
+        code = _complain(in_options(error), 2) if isinstance(error, InputError) else _complain(str(error), 1)
     sys.exit(code)
 
 

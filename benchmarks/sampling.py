@@ -10,7 +10,7 @@ median over rounds of (candidate / yardstick) in the same round. All sample gree
 each met or not met; the exit code is 0 either way.
 
 Candidates:
-    static      vqtool's sample: memory for all keys and values set aside once
+    static      vqtool's complete: memory for all keys and values set aside once
     growing     the same model and loop with the keys and values of each step in a list that is concatenated before
                 the next one, and per layer with the new ones, as taming-transformers' sample_with_past does
     none        the same model and loop without a cache: each step reads the whole sequence again. Of 1,024 codes only
@@ -31,7 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtool.vqgan.sampling.decoding import sample
+from vqtool.vqgan.sampling.decoding import complete
+from vqtool.vqgan.sampling.settings import DrawingSettings
 from vqtool.vqgan.transformer.gpt import GPT, SIZES
 
 CODES, BATCH = 1024, 4
@@ -71,6 +72,10 @@ def make_gpt(steps: int, device: str) -> GPT:
                 parameter.mul_(5)
         gpt.pos_emb.normal_(std=0.1)
     return gpt
+
+
+def with_static_cache(gpt: GPT, prefix: Tensor, steps: int) -> Tensor:
+    return complete(gpt, prefix, prefix[:, :0], steps, DrawingSettings(greedy=True))
 
 
 @torch.no_grad()
@@ -170,11 +175,11 @@ def measure_sampling(steps: int, stride: int, args: argparse.Namespace) -> dict[
     prefix = torch.arange(BATCH, device=args.device)[:, None]
     for warm_up in (with_growing_cache, without_cache):
         warm_up(gpt, prefix, 8)
-    expected = sample(gpt, prefix, steps, greedy=True)
+    expected = with_static_cache(gpt, prefix, steps)
     tokens = torch.cat((prefix, expected), 1)
     none = without_cache if stride == 1 else lambda *_: every_step_without_cache(gpt, tokens, stride)
     candidates: Candidates = {
-        "static": lambda: sample(gpt, prefix, steps, greedy=True),
+        "static": lambda: with_static_cache(gpt, prefix, steps),
         "growing": lambda: with_growing_cache(gpt, prefix, steps),
         "none": lambda: none(gpt, prefix, steps),
         "linear": lambda: linear_layers(gpt, steps),

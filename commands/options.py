@@ -3,6 +3,7 @@
 import copy
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from ..diagnostics.errors import InputError
     from ..vqgan.autoencoder.settings import AutoencoderConfig
     from ..vqgan.transformer.settings import TransformerConfig
 
@@ -148,6 +150,15 @@ def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__signature__ = inspect.Signature([p.replace(kind=keyword) for p in own + shared])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in own + shared}
     return wrapper
+
+
+def in_options(error: "InputError") -> str:
+    """What ``error`` tells, with the options, ``--size`` or ``--set a.b``, in place of its parameters and settings."""
+    line = str(error)
+    for name in error.parameters:
+        option = f"--set {name}" if "." in name else f"--{name.replace('_', '-')}"
+        line = re.sub(rf"\b{re.escape(name)}\b", option, line, count=1)
+    return line
 
 
 def check_names(device: str, checkpoint: str) -> None:

@@ -42,6 +42,7 @@ def sample(
     from ..diagnostics.run import RunDirectory
     from ..vqgan.sampling.request import KINDS, Request
     from ..vqgan.sampling.sample import sample as sample_images
+    from ..vqgan.sampling.settings import DrawingSettings
     from ..vqgan.training.devices import available_device
     from ..vqgan.transformer.trained import Trained
 
@@ -53,11 +54,7 @@ def sample(
         count=count,
         batch=batch,
         seed=seed,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        greedy=greedy,
-        guidance=guidance,
+        drawing=DrawingSettings(temperature=temperature, top_k=top_k, top_p=top_p, greedy=greedy, guidance=guidance),
         classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
         size=_two_numbers("--size", size),
         window=_two_numbers("--window", window),

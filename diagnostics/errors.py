@@ -5,7 +5,15 @@ from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """Wrong input, told in one line; the command line prints it and exits with code 2."""
+    """Wrong input, told in one line; the command line prints it and exits with code 2.
+
+    Attributes:
+        parameters: Names of parameters and settings in that line, each of which the command line turns into its option.
+    """
+
+    def __init__(self, message: str, *parameters: str):
+        super().__init__(message)
+        self.parameters = parameters
 
 
 class RunFailedError(RuntimeError):

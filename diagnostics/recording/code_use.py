@@ -1,4 +1,4 @@
-"""What an evaluated split says of the codes of a transformer.
+"""What an evaluated split says of the codes of a transformer, counted, kept and read again.
 
 ``codes-SPLIT.parquet`` has one row per code, ``positions-SPLIT.parquet`` one per position and code that occurs there.
 """
@@ -6,16 +6,19 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .. import stats
 from ..errors import InputError
 from ..stats.gap import chance_band
+from .parquet import read_columns, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Map = NDArray[np.float64]
 
@@ -43,17 +46,35 @@ class CodeUse:
     nll: Shares
 
     @classmethod
+    def of(cls, train: Counts, data: Counts, sampled: Counts, nll: Map) -> "CodeUse":
+        """From counts: ``train`` (K,), and by position ``data``, ``sampled`` and sums of the NLL ``nll`` (h, w, K)."""
+        data_hits = data.sum((0, 1))
+        return cls(train, data_hits, sampled.sum((0, 1)), _mean(nll.sum((0, 1)), data_hits))
+
+    def frame(self) -> "pd.DataFrame":
+        """``codes-<split>.parquet``: one row per code."""
+        import pandas as pd
+
+        code = np.arange(len(self.train), dtype=np.int32)
+        counts = {"train": self.train, "data": self.data, "sampled": self.sampled}
+        return pd.DataFrame({"code": code, **counts, "nll": self.nll.astype(np.float32)})
+
+    def save(self, path: Path) -> None:
+        """Write ``frame`` to ``path``, whole or not at all."""
+        _write(self.frame(), path)
+
+    @classmethod
     def load(cls, path: Path) -> "CodeUse":
         """Read ``codes-<split>.parquet``.
 
         Raises:
             InputError: It cannot be read, or does not hold one row per code.
         """
-        frame = read_columns(path, ["code", "train", "data", "sampled", "nll"])
-        if not np.array_equal(frame["code"], np.arange(len(frame))):
+        table = read_columns(path, ["code", "train", "data", "sampled", "nll"])
+        code, train, data, sampled = _counts(table, "code", "train", "data", "sampled")
+        if not np.array_equal(code, np.arange(len(code))):
             raise InputError(f"cannot read {path}: it should hold one row per code, from 0")
-        train, data, sampled = (frame[name].to_numpy(np.int64) for name in ("train", "data", "sampled"))
-        return cls(train, data, sampled, frame["nll"].to_numpy(np.float64))
+        return cls(train, data, sampled, table["nll"].to_numpy().astype(np.float64))
 
     @property
     def tokens(self) -> int:
@@ -125,16 +146,38 @@ class PositionUse:
     nll: Map
 
     @classmethod
+    def of(cls, data: Counts, sampled: Counts, nll: Map) -> "PositionUse":
+        """From counts by position, all (h, w, K): ``data``, ``sampled`` and sums of the NLL ``nll``."""
+        row, column, code = there = np.nonzero((data > 0) | (sampled > 0))
+        h, w, _ = data.shape
+        return cls((h, w), row * w + column, code, data[there], sampled[there], _mean(nll[there], data[there]))
+
+    def frame(self) -> "pd.DataFrame":
+        """``positions-<split>.parquet``: one row per position and code that occurs there."""
+        import pandas as pd
+
+        row, column = np.divmod(self.place, self.grid[1])
+        where = {"row": row, "column": column, "code": self.code}
+        return pd.DataFrame(
+            {name: numbers.astype(np.int32) for name, numbers in where.items()}
+            | {"data": self.data, "sampled": self.sampled, "nll": self.nll.astype(np.float32)}
+        )
+
+    def save(self, path: Path) -> None:
+        """Write ``frame`` to ``path``, whole or not at all."""
+        _write(self.frame(), path)
+
+    @classmethod
     def load(cls, path: Path) -> "PositionUse":
         """Read ``positions-<split>.parquet``.
 
         Raises:
             InputError: It cannot be read, or is empty.
         """
-        frame = read_columns(path, ["row", "column", "code", "data", "sampled", "nll"])
-        row, column, code, data, sampled = (frame[name].to_numpy(np.int64) for name in frame.columns[:5])
+        table = read_columns(path, ["row", "column", "code", "data", "sampled", "nll"])
+        row, column, code, data, sampled = _counts(table, "row", "column", "code", "data", "sampled")
         grid = (int(row.max(initial=0)) + 1, int(column.max(initial=0)) + 1)
-        return cls(grid, row * grid[1] + column, code, data, sampled, frame["nll"].to_numpy(np.float64))
+        return cls(grid, row * grid[1] + column, code, data, sampled, table["nll"].to_numpy().astype(np.float64))
 
     def total(self, weights: NDArray) -> Map:
         """(h, w) sum of ``weights`` (E,) at every position."""
@@ -163,16 +206,16 @@ class PositionUse:
         return int(self.total(counts).max())
 
 
-def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Some columns of a Parquet file.
+def _mean(total: Map, hits: Counts) -> Shares:
+    """Mean NLL, NaN without a hit; rounded as the files keep it, so that it says the same before and after them."""
+    with np.errstate(invalid="ignore"):
+        return (total / hits).astype(np.float32).astype(np.float64)
 
-    Raises:
-        InputError: It cannot be read, or lacks one of ``columns``.
-    """
-    try:
-        lacking = [name for name in columns if name not in pq.read_schema(path).names]
-        if lacking:
-            raise InputError(f"cannot read {path}: it has no column {', '.join(lacking)}")
-        return pq.read_table(path, columns=columns).to_pandas()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
+
+def _counts(table: pa.Table, *names: str) -> list[Counts]:
+    return [table[name].to_numpy().astype(np.int64) for name in names]
+
+
+def _write(frame: "pd.DataFrame", path: Path) -> None:
+    # From pandas: what is NaN becomes null on disk, and pandas finds its types again.
+    write_table(pa.Table.from_pandas(frame, preserve_index=False), path, compression="snappy")

@@ -7,7 +7,6 @@ Each part is written beside its place and renamed into it, so that a kill at any
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import InputError, unknown
-from ..files import replacing
+from .parquet import column_names, read_columns, write_table
 from .records import CodebookRecord, Columns, IntArray, Record, TokenRecord
 
 if TYPE_CHECKING:
@@ -95,27 +94,7 @@ class TraceWriter:
 
 def _write_part(folder: Path, table: pa.Table) -> None:
     """Parts are named by their last step, so that their names sort in time."""
-    name = f"part-{table['step'][-1].as_py():010d}.parquet"
-    with replacing(folder / name) as beside:
-        pq.write_table(table, beside, compression="zstd")
-
-
-@contextmanager
-def _reading(part: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"cannot read {part}: {str(error).splitlines()[0]}") from None
-
-
-def _read(part: Path, columns: list[str]) -> pa.Table:
-    with _reading(part):
-        return pq.read_table(part, columns=columns)
-
-
-def _columns(part: Path) -> list[str]:
-    with _reading(part):
-        return pq.read_schema(part).names
+    write_table(table, folder / f"part-{table['step'][-1].as_py():010d}.parquet", compression="zstd")
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -165,13 +144,13 @@ class Trace:
         if not folder.is_dir() or not (parts := _parts(folder)):
             raise InputError(f"no codebook trace in {folder}")
         kinds = cls._kinds(folder, parts[0], columns)
-        codes = int(_read(parts[0], ["code"])["code"].to_numpy().max()) + 1
-        records = sum(_read(part, ["step"]).num_rows for part in parts) // codes
+        codes = int(read_columns(parts[0], ["code"])["code"].to_numpy().max()) + 1
+        records = sum(read_columns(part, ["step"]).num_rows for part in parts) // codes
         arrays = {name: np.empty((records, codes), kind) for name, kind in kinds.items()}
         steps, window = np.empty(records, np.int64), np.empty(records, np.int64)
         start = 0
         for part in parts:  # one part in memory at a time: a long trace of a large codebook is gigabytes
-            table = _read(part, ["step", "window", *kinds])
+            table = read_columns(part, ["step", "window", *kinds])
             stop = start + table.num_rows // codes
             steps[start:stop] = table["step"].to_numpy()[::codes]
             window[start:stop] = table["window"].to_numpy()[::codes]
@@ -183,7 +162,7 @@ class Trace:
     @classmethod
     def _kinds(cls, folder: Path, part: Path, asked: Iterable[str] | None) -> Columns:
         """The columns to load with their types, those that are asked for and the first one."""
-        known, found = cls.record.columns(), _columns(part)
+        known, found = cls.record.columns(), column_names(part)
         first = next(iter(known))
         if first not in found:
             kinds = [kind.__name__ for kind in Trace.__subclasses__() if next(iter(kind.record.columns())) in found]
@@ -231,5 +210,5 @@ def hits_in_time(folder: Path) -> Iterator[IntArray]:
         InputError: A part cannot be read.
     """
     for part in _parts(folder):
-        table = _read(part, ["code", "hits"])
+        table = read_columns(part, ["code", "hits"])
         yield from table["hits"].to_numpy().reshape(-1, int(table["code"].to_numpy().max()) + 1)

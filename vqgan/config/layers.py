@@ -23,7 +23,7 @@ def validated(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
     try:
         return kind.model_validate(dict(tree))
     except ValidationError as error:
-        raise _explain(error, kind) from None
+        raise explained(error, kind) from None
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +81,8 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return names
 
 
-def _explain(error: ValidationError, kind: type[BaseModel]) -> InputError:
+def explained(error: ValidationError, kind: type[BaseModel]) -> InputError:
+    """The first thing that is wrong with a tree of this kind, in one line."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
     if first["type"] == "extra_forbidden":

@@ -4,10 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from ..data import Images
-from ..transformer.conditions import ClassCondition, Condition, SpatialCondition
 from ..transformer.model import CodeTransformer
 from ..transformer.split import CodeSplit
 from ..transformer.tokenizer import Tokenizer
@@ -20,9 +17,9 @@ def completions(
 ) -> Image.Image:
     """Originals, reconstructions, and what the model makes of the first half of their codes and of none.
 
-    The panel of taming-transformers' ``log_images``; a spatial condition stands between the first two rows.
+    The panel of taming-transformers' ``log_images``; a condition that is a picture stands between the first two rows.
     """
-    crops, labels = tokenizer.sees(split.images).batch(rows)
+    crops, _ = tokenizer.sees(split.images).batch(rows)
     prefix, codes = (part.to(tokenizer.device) for part in split.batch(rows))
     half = model.sequence(codes)[:, : model.grid[0] * model.grid[1] // 2]
     lines = {
@@ -31,17 +28,7 @@ def completions(
         "first half given": tokenizer.decode(draw_codes(model, prefix, choice, half)),
         "nothing given": tokenizer.decode(draw_codes(model, prefix, choice)),
     }
-    if (seen := condition_pictures(split.condition, split.images, rows)) is not None:
+    if (seen := split.condition.pictures(split.images, rows)) is not None:
         lines = {"original": lines.pop("original"), "condition": seen, **lines}
-    columns = None
-    if isinstance(split.condition, ClassCondition):
-        columns = [split.images.classes[label] for label in labels.tolist()]
+    columns = split.condition.captions(split.images, rows)
     return panel(torch.stack([line.cpu() for line in lines.values()]), rows=list(lines), columns=columns)
-
-
-def condition_pictures(condition: Condition, images: Images, rows: NDArray[np.int64]) -> Tensor | None:
-    """What a spatial condition shows, (B, 3, S, S) in [-1, 1]; None for another condition."""
-    if not isinstance(condition, SpatialCondition):
-        return None
-    stage = condition.tokenizer
-    return stage.picture(stage.sees(images).batch(rows)[0])

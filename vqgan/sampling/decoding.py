@@ -1,38 +1,21 @@
 """Sampling of code sequences and code grids from a transformer.
 
 Nothing here waits for the device after the first token: codes are chosen, written and fed back where they are.
+
+Guidance is classifier-free: logits = uncond + guidance (cond - uncond) (Ho & Salimans 2022, arXiv:2207.12598, eq. 6).
+Their weight w is ``guidance`` - 1: with 1 the condition counts as it is, above 1 it counts more.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...diagnostics.errors import InputError
 from ..transformer.gpt import GPT, Cache
-
-
-class Guidance(NamedTuple):
-    """Classifier-free guidance: logits = uncond + scale (cond - uncond) (Ho & Salimans 2022, arXiv:2207.12598, eq. 6).
-
-    Their weight w is ``scale`` - 1: with 1 the condition counts as it is, above 1 it counts more.
-    """
-
-    prefix: Tensor
-    """The prefix that says nothing, of the shape of the conditional one."""
-    scale: float
-
-
-class Drawing(TypedDict, total=False):
-    """How a code is drawn: the keywords of ``draw``, which all functions of this module take."""
-
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    greedy: bool
-    generator: torch.Generator | None
+from .settings import PLAIN, DrawingSettings, beyond
 
 
 def top_k_filter(logits: Tensor, k: int) -> Tensor:
@@ -42,7 +25,7 @@ def top_k_filter(logits: Tensor, k: int) -> Tensor:
         InputError: ``k`` is below 1.
     """
     if k < 1:
-        raise InputError(f"top_k {k} leaves no token: the least is 1")
+        raise beyond("top_k", k)
     least = logits.topk(min(k, logits.shape[-1]), dim=-1).values[..., -1:]
     return logits.masked_fill(logits < least, -torch.inf)
 
@@ -56,7 +39,7 @@ def top_p_filter(logits: Tensor, p: float) -> Tensor:
         InputError: ``p`` is not in (0, 1].
     """
     if not 0 < p <= 1:
-        raise InputError(f"top_p {p} is no share of probability: it lies above 0 and is at most 1")
+        raise beyond("top_p", p)
     if p == 1:
         return logits
     descending, order = logits.sort(dim=-1, descending=True, stable=True)
@@ -66,66 +49,23 @@ def top_p_filter(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(outside, -torch.inf)
 
 
-def draw(
-    logits: Tensor,
-    *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    greedy: bool = False,
-    generator: torch.Generator | None = None,
-) -> Tensor:
+def draw(logits: Tensor, drawing: DrawingSettings = PLAIN, generator: torch.Generator | None = None) -> Tensor:
     """One token per row of ``logits`` (B, V), (B,) int64.
 
     Args:
         logits: Of the tokens that may be drawn.
-        temperature: Divides the logits, before the filters.
-        top_k: See ``top_k_filter``; None: all.
-        top_p: See ``top_p_filter``, which comes second; None: all.
-        greedy: The most likely token instead of a drawn one.
+        drawing: How; its guidance is a matter of those who have both logits.
         generator: On the device of the logits; None: the global one.
-
-    Raises:
-        InputError: The temperature is not positive, or a filter leaves nothing.
     """
-    if not temperature > 0:
-        raise InputError(f"temperature {temperature} is not positive; for the most likely codes choose greedy=True")
-    logits = logits.float() / temperature
-    logits = logits if top_k is None else top_k_filter(logits, top_k)
-    logits = logits if top_p is None else top_p_filter(logits, top_p)
-    if greedy:
+    logits = logits.float() / drawing.temperature
+    logits = logits if drawing.top_k is None else top_k_filter(logits, drawing.top_k)
+    logits = logits if drawing.top_p is None else top_p_filter(logits, drawing.top_p)
+    if drawing.greedy:
         return logits.argmax(-1)
     # Of exponential clocks with rates p the first to ring is i with probability p_i; torch.multinomial would wait
     # for the device to look at its input.
     clocks = torch.empty_like(logits).exponential_(generator=generator)
     return (logits.softmax(-1) / clocks).argmax(-1)
-
-
-def sample(
-    gpt: GPT,
-    prefix: Tensor,
-    steps: int,
-    *,
-    guidance: Guidance | None = None,
-    allowed: Tensor | None = None,
-    **drawing: Unpack[Drawing],
-) -> Tensor:
-    """``steps`` codes after each row of ``prefix``, (B, steps) int64; the same generator state gives the same codes.
-
-    Args:
-        gpt: Samples in eval mode, whatever its mode is now.
-        prefix: (B, P) int64, at least one token: a start token, a class, the codes of a condition.
-        steps: Codes to sample.
-        guidance: Classifier-free guidance; costs a second sequence per row.
-        allowed: (A,) int64, strictly increasing, on the device of ``gpt``: the only tokens that may be sampled, such
-            as the codes that occur in the training tokens; None: the whole vocabulary.
-        **drawing: See ``draw``.
-
-    Raises:
-        InputError: An argument is wrong, or P + steps - 1 tokens do not fit into the block.
-    """
-    given = prefix.new_empty((*prefix.shape[:1], 0))
-    return complete(gpt, prefix, given, steps, guidance=guidance, allowed=allowed, **drawing)
 
 
 @torch.no_grad()
@@ -134,26 +74,40 @@ def complete(
     prefix: Tensor,
     given: Tensor,
     total: int,
+    drawing: DrawingSettings = PLAIN,
     *,
-    guidance: Guidance | None = None,
+    unconditional: Tensor | None = None,
     allowed: Tensor | None = None,
-    **drawing: Unpack[Drawing],
+    generator: torch.Generator | None = None,
 ) -> Tensor:
-    """``given`` (B, G) int64 codes continued to ``total``, (B, total) int64; see ``sample``.
+    """``given`` codes continued to ``total`` after each row of ``prefix``, (B, total) int64.
 
-    Any token may be given; ``allowed`` is for those that are sampled.
+    The same generator state gives the same codes.
+
+    Args:
+        gpt: Samples in eval mode, whatever its mode is now.
+        prefix: (B, P) int64, at least one token: a start token, a class, the codes of a condition.
+        given: (B, G) int64, the first codes, any tokens; G may be 0.
+        total: Codes of a sequence, the given ones among them.
+        drawing: How codes are drawn; guidance other than 1 costs a second sequence per row.
+        unconditional: For guidance: the prefix that says nothing, of the shape of ``prefix``.
+        allowed: (A,) int64, strictly increasing, on the device of ``gpt``: the only tokens that may be sampled, such
+            as the codes that occur in the training tokens; None: the whole vocabulary.
+        generator: See ``draw``.
+
+    Raises:
+        InputError: An argument is wrong, or P + total - 1 tokens do not fit into the block.
     """
-    _check_prefix(gpt, prefix, guidance, ranks=(2,))
+    rows = _checked_rows(gpt, prefix, drawing, unconditional, ranks=(2,))
     _check_allowed(gpt, allowed)
     B, G = _check_given(prefix, given, total)
-    rows = _with_unconditional(prefix, guidance)
     copies = len(rows) // B
     fed = torch.cat((rows, given.repeat(copies, 1)), 1)
     codes = [given]
     with _sampling(gpt):
         cache = gpt.new_cache(len(fed), fed.shape[1] + max(0, total - G - 1))
         for _ in range(total - G):
-            code = _next_codes(gpt, fed, cache, guidance, allowed, drawing)[:, None]
+            code = _next_codes(gpt, fed, cache, drawing, allowed, generator)[:, None]
             codes.append(code)
             fed = torch.cat([code] * copies)
     return torch.cat(codes, 1)
@@ -165,12 +119,12 @@ def sliding_window_sample(
     prefix: Tensor,
     height: int,
     width: int,
+    drawing: DrawingSettings = PLAIN,
     *,
     window: tuple[int, int] = (16, 16),
-    given: Tensor | None = None,
-    guidance: Guidance | None = None,
+    unconditional: Tensor | None = None,
     allowed: Tensor | None = None,
-    **drawing: Unpack[Drawing],
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """A grid of codes larger than those that ``gpt`` knows, in raster order, (B, height, width) int64.
 
@@ -184,36 +138,32 @@ def sliding_window_sample(
             part is the prefix.
         height: Rows of the grid, at least those of the window.
         width: Columns of the grid, at least those of the window.
+        drawing: See ``complete``, as all that is not told here.
         window: Its rows and columns.
-        given: (B, G) int64, the first codes of the grid in raster order.
-        guidance: Classifier-free guidance, with a prefix of the same shape.
-        allowed: See ``sample``.
-        **drawing: See ``draw``.
+        unconditional: For guidance: the prefix that says nothing, of the shape of ``prefix``.
+        allowed: The only tokens that may be sampled.
+        generator: See ``draw``.
 
     Raises:
         InputError: An argument is wrong, or prefix and window do not fit into the block.
     """
-    _check_prefix(gpt, prefix, guidance, ranks=(2, 3))
+    rows = _checked_rows(gpt, prefix, drawing, unconditional, ranks=(2, 3))
     _check_allowed(gpt, allowed)
     _check_grid(prefix, (height, width), window)
-    given = prefix.new_empty(len(prefix), 0) if given is None else given
-    B, G = _check_given(prefix, given, height * width)
-    rows = _with_unconditional(prefix, guidance)
-    copies = len(rows) // B
+    copies = len(rows) // len(prefix)
     grid = rows.new_zeros(len(rows), height, width)
-    grid.flatten(1)[:, :G] = given.repeat(copies, 1)
     with _sampling(gpt):
         cache = gpt.new_cache(len(rows), _prefix_at(rows, _Window(0, 0, window)).shape[1] + window[0] * window[1] - 1)
         before = None
-        for position in range(G, height * width):
+        for position in range(height * width):
             i, j = divmod(position, width)
             around = _Window(_origin(i, height, window[0]), _origin(j, width, window[1]), window)
             if around != before:  # another window, another sequence: nothing that the cache holds is of use
                 before, cache.length = around, 0
             seen = around.of(grid)[:, : (i - around.top) * window[1] + j - around.left]
             fed = torch.cat((_prefix_at(rows, around), seen), 1)[:, cache.length :]
-            grid[:, i, j] = _next_codes(gpt, fed, cache, guidance, allowed, drawing).repeat(copies)
-    return grid[:B]
+            grid[:, i, j] = _next_codes(gpt, fed, cache, drawing, allowed, generator).repeat(copies)
+    return grid[: len(prefix)]
 
 
 class _Window(NamedTuple):
@@ -236,20 +186,21 @@ def _prefix_at(rows: Tensor, around: _Window) -> Tensor:
 
 
 def _next_codes(
-    gpt: GPT, fed: Tensor, cache: Cache, guidance: Guidance | None, allowed: Tensor | None, drawing: Drawing
+    gpt: GPT,
+    fed: Tensor,
+    cache: Cache,
+    drawing: DrawingSettings,
+    allowed: Tensor | None,
+    generator: torch.Generator | None,
 ) -> Tensor:
     """The codes that follow the cache and ``fed``, (B,) int64."""
     logits = gpt.next_logits(fed, cache)
-    if guidance is not None:
+    if drawing.guidance != 1:
         conditional, unconditional = logits.chunk(2)
-        logits = unconditional + guidance.scale * (conditional - unconditional)
+        logits = unconditional + drawing.guidance * (conditional - unconditional)
     if allowed is None:
-        return draw(logits, **drawing)
-    return allowed[draw(logits[:, allowed], **drawing)]
-
-
-def _with_unconditional(prefix: Tensor, guidance: Guidance | None) -> Tensor:
-    return prefix if guidance is None else torch.cat((prefix, guidance.prefix))
+        return draw(logits, drawing, generator)
+    return allowed[draw(logits[:, allowed], drawing, generator)]
 
 
 @contextmanager
@@ -263,19 +214,28 @@ def _sampling(gpt: GPT) -> Iterator[None]:
         gpt.train(was_training)
 
 
-def _check_prefix(gpt: GPT, prefix: Tensor, guidance: Guidance | None, *, ranks: tuple[int, ...]) -> None:
+def _checked_rows(
+    gpt: GPT, prefix: Tensor, drawing: DrawingSettings, unconditional: Tensor | None, *, ranks: tuple[int, ...]
+) -> Tensor:
+    """The prefixes of all sequences: with guidance the unconditional ones come after the others."""
     if prefix.ndim not in ranks:
         allowed = " or ".join(("(B, P)", "(B, H, W)")[rank - 2] for rank in ranks)
         raise InputError(f"prefix {tuple(prefix.shape)} is not of the shape {allowed}")
     if prefix.numel() == 0:
         raise InputError(f"prefix {tuple(prefix.shape)} is empty: sampling begins with a token, such as a start token")
-    if guidance is not None and guidance.prefix.shape != prefix.shape:
-        shape = tuple(guidance.prefix.shape)
-        raise InputError(f"the unconditional prefix {shape} is not of the shape of the prefix {tuple(prefix.shape)}")
-    least, most = _with_unconditional(prefix, guidance).aminmax()
+    rows = prefix
+    if drawing.guidance != 1:
+        if unconditional is None:
+            raise InputError(f"guidance {drawing.guidance} needs an unconditional prefix beside the prefix")
+        if unconditional.shape != prefix.shape:
+            shapes = f"{tuple(unconditional.shape)} is not of the shape of the prefix {tuple(prefix.shape)}"
+            raise InputError(f"the unconditional prefix {shapes}")
+        rows = torch.cat((prefix, unconditional))
+    least, most = rows.aminmax()
     if least < 0 or most >= gpt.vocab_size:
         found = f"{int(least)} to {int(most)}"
         raise InputError(f"prefix has tokens from {found}: this transformer knows 0 to {gpt.vocab_size - 1}")
+    return rows
 
 
 def _check_allowed(gpt: GPT, allowed: Tensor | None) -> None:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..transformer.model import CodeTransformer
-from .decoding import Drawing, Guidance, complete, sliding_window_sample
+from .decoding import complete, sliding_window_sample
+from .settings import DrawingSettings
 
 
 class Choice(NamedTuple):
@@ -17,17 +18,13 @@ class Choice(NamedTuple):
     Attributes:
         known: (A,) int64: the codes that may be sampled, those that occur in the training data. Of another code the
             model has learned nothing but that it does not come.
-        scale: Scale of classifier-free guidance; 1: none.
-        drawing: Temperature, filters and generator, see ``draw``.
+        drawing: How they are drawn.
+        generator: On the device of the model; None: the global one.
     """
 
     known: Tensor
-    scale: float
-    drawing: Drawing
-
-    def guidance(self, model: CodeTransformer, prefix: Tensor) -> Guidance | None:
-        """The other side of the guidance, where there is any."""
-        return None if self.scale == 1 else Guidance(model.no_condition(prefix), self.scale)
+    drawing: DrawingSettings
+    generator: torch.Generator | None = None
 
 
 def known_codes(train_hits: NDArray[np.int64], device: torch.device) -> Tensor:
@@ -44,8 +41,16 @@ def draw_codes(model: CodeTransformer, prefix: Tensor, choice: Choice, given: Te
     """Grids of codes (B, h, w) after ``prefix`` (B, P); the first G in the model's order may be ``given`` (B, G)."""
     given = prefix.new_empty(len(prefix), 0) if given is None else given
     total = model.grid[0] * model.grid[1]
-    guidance = choice.guidance(model, prefix)
-    sequence = complete(model.gpt, prefix, given, total, guidance=guidance, allowed=choice.known, **choice.drawing)
+    sequence = complete(
+        model.gpt,
+        prefix,
+        given,
+        total,
+        choice.drawing,
+        unconditional=model.no_condition(prefix),
+        allowed=choice.known,
+        generator=choice.generator,
+    )
     return model.arranged(sequence)
 
 
@@ -53,7 +58,13 @@ def draw_large(
     model: CodeTransformer, prefix: Tensor, grid: tuple[int, int], window: tuple[int, int], choice: Choice
 ) -> Tensor:
     """Grids of codes (B, H, W) larger than the model's, through a sliding window; ``prefix`` (B, P) or (B, H, W)."""
-    guidance = choice.guidance(model, prefix)
     return sliding_window_sample(
-        model.gpt, prefix, *grid, window=window, guidance=guidance, allowed=choice.known, **choice.drawing
+        model.gpt,
+        prefix,
+        *grid,
+        choice.drawing,
+        window=window,
+        unconditional=model.no_condition(prefix),
+        allowed=choice.known,
+        generator=choice.generator,
     )

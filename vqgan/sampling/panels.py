@@ -41,7 +41,6 @@ def panel(
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     captions: Sequence[str] | None = None,
-    title: str | None = None,
     columns_per_row: int = 8,
     least_cell: int = 96,
 ) -> Image.Image:
@@ -52,7 +51,6 @@ def panel(
         rows: Labels at the left, R.
         columns: Labels above, C.
         captions: Labels under the images, one each, row by row.
-        title: Above everything.
         columns_per_row: The most images in a row of (N, 3, H, W).
         least_cell: Pixels of a cell's shorter side, at least: small images are enlarged by a whole factor, unsmoothed.
 
@@ -79,10 +77,7 @@ def panel(
     if columns is not None:
         corner = [_blank(label.width, 0) for label in beside[:1]]
         lines.insert(0, _abreast([*corner, *_labels(columns, font, width, "d")]))
-    page = _stacked(lines)
-    if title is not None:
-        page = _stacked([*_labels([title], font, page.width, "a"), page])
-    return ImageOps.expand(page, border=_GAP, fill="white")
+    return ImageOps.expand(_stacked(lines), border=_GAP, fill="white")
 
 
 def _enlarged(pixels: NDArray[np.uint8], least: int) -> Image.Image:

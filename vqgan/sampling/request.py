@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from ...diagnostics.errors import InputError, unknown
-from ..transformer.conditions import ClassCondition
 from ..transformer.trained import Trained
-from .decoding import Drawing, draw
 from .drawing import Choice, known_codes, seed_of
+from .settings import PLAIN, DrawingSettings
 
 KINDS = ("samples", "completions")
 
@@ -23,11 +22,7 @@ class Request:
         count: How many; None: as many as make a good panel.
         batch: How many at once.
         seed: Of the random numbers: with the same batch size the same images on every call.
-        temperature: See ``draw``, as the next three.
-        top_k: The k likeliest codes.
-        top_p: The nucleus.
-        greedy: The likeliest code.
-        guidance: Scale of classifier-free guidance; 1: none.
+        drawing: How codes are drawn.
         classes: Names or numbers of classes; none: all.
         size: Height and width in pixels; None: the training size.
         window: Rows and columns of codes that a larger image is drawn through; None: the model's own grid.
@@ -39,11 +34,7 @@ class Request:
     count: int | None = None
     batch: int = 25
     seed: int = 0
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    greedy: bool = False
-    guidance: float = 1.0
+    drawing: DrawingSettings = PLAIN
     classes: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     window: tuple[int, int] | None = None
@@ -53,8 +44,9 @@ class Request:
     @property
     def told(self) -> str:
         """The seed, and all else about the drawing that is not as by default, as a part of a file name."""
-        names = ("temperature", "top_k", "top_p", "greedy", "guidance", "classes", "size", "window", "split")
-        values = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Request, name)}
+        own = {name: getattr(self, name) for name in ("classes", "size", "window", "split")}
+        own = {name: value for name, value in own.items() if value != getattr(Request, name)}
+        values = self.drawing.model_dump(exclude_defaults=True) | own
         values = {name: "x".join(map(str, v)) if isinstance(v, tuple) else v for name, v in values.items()}
         parts = [f"seed{self.seed}", *(f"{name}-{value}".replace("_", "-") for name, value in values.items())]
         return re.sub(r"[^\w.-]", "_", "-".join(parts))[:150]
@@ -62,25 +54,20 @@ class Request:
     def choice(self, trained: Trained, first: int) -> Choice:
         """How the codes of the batch that begins with image ``first`` are chosen, with random numbers of its own."""
         device = trained.frozen.first.device
-        drawing: Drawing = {
-            "temperature": self.temperature,
-            "top_k": self.top_k,
-            "top_p": self.top_p,
-            "greedy": self.greedy,
-            "generator": torch.Generator(device).manual_seed(seed_of(self.seed, first)),
-        }
-        return Choice(known_codes(trained.train_hits, device), self.guidance, drawing)
+        generator = torch.Generator(device).manual_seed(seed_of(self.seed, first))
+        return Choice(known_codes(trained.train_hits, device), self.drawing, generator)
 
     def labels(self, trained: Trained) -> list[int]:
-        """The classes asked for, by number; all of them where none is named.
+        """The classes asked for, by number; all that the model knows where none is named.
 
         Raises:
             InputError: There is no such class, or the model knows no classes.
         """
-        names = trained.classes
-        if self.classes and not isinstance(trained.condition, ClassCondition):
+        names = trained.condition.classes
+        if self.classes and not names:
             raise InputError(
-                f"--classes: this transformer was trained with condition {trained.config.condition.kind!r}, not class"
+                f"classes: this transformer was trained with condition {trained.config.condition.kind!r}, not class",
+                "classes",
             )
         return [_label(name, names) for name in self.classes] or list(range(len(names)))
 
@@ -93,11 +80,13 @@ class Request:
         model, factor = trained.model, trained.frozen.first.factor
         if self.size is None:
             if self.window is not None:
-                raise InputError("--window is for images larger than those of the training: give --size HxW")
+                line = "window is for images larger than those of the training: give size HxW"
+                raise InputError(line, "window", "size")
             return model.grid
         if any(side % factor for side in self.size):
             nearest = "x".join(str(max(1, round(side / factor)) * factor) for side in self.size)
-            raise InputError(f"--size {_times(self.size)} is not in whole codes of {factor} pixels; nearest: {nearest}")
+            line = f"size {_times(self.size)} is not in whole codes of {factor} pixels; nearest: {nearest}"
+            raise InputError(line, "size")
         grid = self.size[0] // factor, self.size[1] // factor
         rows, columns = self.window or model.grid
         most = model.gpt.block_size - (
@@ -105,16 +94,18 @@ class Request:
         )
         if rows * columns > most:
             raise InputError(
-                f"--window {rows}x{columns} is larger than the block: the transformer knows {_times(model.grid)} codes"
+                f"window {rows}x{columns} is larger than the block: the transformer knows {_times(model.grid)} codes",
+                "window",
             )
         if trained.config.transformer.order != "raster" and grid != model.grid:
             raise InputError(
-                f"--size {_times(self.size)}: a sliding window needs codes in raster order, this transformer tells "
-                f"them in the order {trained.config.transformer.order!r}"
+                f"size {_times(self.size)}: a sliding window needs codes in raster order, this transformer tells "
+                f"them in the order {trained.config.transformer.order!r}",
+                "size",
             )
         if min(grid[0] - rows, grid[1] - columns) < 0:
             least = _times((rows * factor, columns * factor))
-            raise InputError(f"--size {_times(self.size)} is smaller than the window: at least {least}")
+            raise InputError(f"size {_times(self.size)} is smaller than the window: at least {least}", "size")
         return grid
 
     def check(self, trained: Trained) -> None:
@@ -125,14 +116,16 @@ class Request:
         """
         self.labels(trained)
         self.grid(trained)
-        draw(torch.zeros(1, 1), temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
-        if self.guidance != 1 and not trained.config.condition.drop:
+        guidance = self.drawing.guidance
+        if guidance != 1 and not trained.config.condition.drop:
             raise InputError(
-                f"--guidance {self.guidance} needs a transformer whose condition training left out now and then: "
-                "--set condition.drop=0.1"
+                f"guidance {guidance} needs a transformer whose condition training left out now and then: "
+                "condition.drop=0.1",
+                "guidance",
+                "condition.drop",
             )
         if self.what == "completions" and self.size is not None:
-            raise InputError("--size is for new images: completions are of the training size")
+            raise InputError("size is for new images: completions are of the training size", "size")
 
 
 def _label(name: str, names: tuple[str, ...]) -> int:

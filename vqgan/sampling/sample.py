@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ...diagnostics.errors import InputError
+from ...diagnostics.errors import InputError, unknown
 from ...diagnostics.progress import track
+from ..data import SPLITS, Images
 from ..data.batches import spread
-from ..transformer.conditions import ClassCondition
+from ..data.opening import open_images
+from ..transformer.scenes import Scene, Wanted
 from ..transformer.trained import Trained
 from .completions import completions
 from .drawing import draw_codes, draw_large
 from .gallery import Gallery
 from .panels import panel, save_png
 from .request import Request
-from .scenes import Scene, open_scenes, split_images
 
 #: A panel shows at most so many images, and so many of a class.
 SHOWN, SHOWN_OF_CLASS, ACROSS = 64, 8, 8
@@ -51,6 +53,20 @@ def _completions(trained: Trained, request: Request, folder: Path, name: str) ->
     return [path]
 
 
+def split_images(trained: Trained, split: str, side: int | None = None) -> Images:
+    """A split of the run's data, in crops of ``side`` pixels where another than that of the training is wanted.
+
+    Raises:
+        InputError: There is no such split, or the data are not to be had, or not in that size.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    config = trained.config
+    if side is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"image_size": side})})
+    return open_images(config.data)[split]
+
+
 def _images(trained: Trained, request: Request, folder: Path, name: str) -> list[Path]:
     panel_file, separate, layout = folder / f"{name}.png", folder / name, Layout.of(trained, request)
     if not request.separate and len(layout.shown) == layout.total:
@@ -72,7 +88,7 @@ class Layout:
     @classmethod
     def of(cls, trained: Trained, request: Request) -> "Layout":
         """What a request means for a model."""
-        classes = len(request.labels(trained)) if isinstance(trained.condition, ClassCondition) else 0
+        classes = len(request.labels(trained))
         return cls(request.count or classes * SHOWN_OF_CLASS or 2 * ACROSS, classes)
 
     @property
@@ -99,7 +115,9 @@ def draw_images(trained: Trained, request: Request, gallery: Gallery | None = No
 def _batches(trained: Trained, request: Request, total: int) -> Iterator[tuple[int, Tensor, Scene]]:
     """The images (B, 3, H, W) of each batch with the number of its first and what it was sampled under."""
     model, tokenizer, grid, size = trained.model, trained.frozen.first, request.grid(trained), request.batch
-    scenes = open_scenes(trained, request, total, grid)
+    images = partial(split_images, trained, request.split)
+    wanted = Wanted(total, grid, request.size, request.labels(trained), request.split, images)
+    scenes = trained.condition.scenes(wanted)
     for first in track("sample", range(0, total, size), -(-total // size)):
         # A last batch that is not full draws as many random numbers as a full one: what is asked for beside an image
         # does not change it.

@@ -10,7 +10,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from ...diagnostics.run import flatten
 from ..config.base import Settings
-from ..quantizers.settings import QuantizerSettings
+from ..quantizers.settings import QuantizerChoice
 from .settings import RunConfig
 
 #: What a run is known by, of either stage. TensorBoard ticks the first five columns.
@@ -46,14 +46,14 @@ LAST_FIGURES = ("codes_used_ceiling", "images", "samples", "codebook_size", "tok
 def changed(settings: Settings) -> set[str]:
     """The dotted names of the settings that are not as by default.
 
-    What a quantizer's spec says is told by the spec: runs that differ in their spec differ in nothing else.
+    What is set of a quantizer and its remedies is in the spec: runs that differ in it differ in nothing else.
     """
-    told = settings.parsed.settings if isinstance(settings, QuantizerSettings) else {}
     names = set()
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, Settings):
-            names |= {f"{name}.{leaf}" for leaf in changed(value) - set(told.get(name, {}))}
+            if not isinstance(settings, QuantizerChoice):
+                names |= {f"{name}.{leaf}" for leaf in changed(value)}
         elif value != field.default:
             names.add(name)
     return names

@@ -1,12 +1,13 @@
 """What stands before the codes: the tokens of a condition.
 
-A condition has ``tokens`` of its own in the vocabulary, ``length`` of them stand before the codes, and ``of(images)``
-opens them for a split. Their ids follow those of the codes, K, K + 1, ...
+A condition has ``tokens`` of its own in the vocabulary; their ids follow those of the codes, K, K + 1, ... Everything
+that another condition does otherwise is a method here: no other file asks which one it is.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ...diagnostics.errors import InputError
 from ..data import Images
+from .scenes import Scene, Scenes, Wanted
 from .settings import TransformerConfig
 from .tokenizer import Tokenizer
 from .tokens import as_tensor, codes_of
@@ -24,18 +26,48 @@ from .tokens import as_tensor, codes_of
 Prefixes: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.bool_]], Tensor]
 
 
-class Condition(Protocol):
-    """See the head of this file."""
+class Condition(ABC):
+    """What the codes are conditioned on.
+
+    Attributes:
+        tokens: How many tokens it adds to the vocabulary.
+        length: How many stand before the codes of an image.
+        classes: Names of the classes that can be asked for; none where it is not the class.
+    """
 
     tokens: int
     length: int
+    classes: tuple[str, ...] = ()
 
+    @abstractmethod
     def of(self, images: Images) -> Prefixes:
         """The prefixes of a split."""
-        ...
+
+    def scenes(self, wanted: Wanted) -> Scenes:
+        """What new images are sampled under; here the conditions of a split's own images, evenly spread.
+
+        Raises:
+            InputError: The data that the conditions come from cannot be had, or not in this size.
+        """
+        images = wanted.images(None)
+        prefixes, rows = self.of(images), wanted.rows(images)
+
+        def scene(numbers: NDArray[np.int64]) -> Scene:
+            here = rows[numbers]
+            return Scene(prefixes(here, np.zeros(len(here), bool)), wanted.names(here), self.pictures(images, here))
+
+        return scene
+
+    def pictures(self, images: Images, rows: NDArray[np.int64]) -> Tensor | None:
+        """What the conditions of rows of a split show, (B, 3, S, S) in [-1, 1]; None where they are no pictures."""
+        return None
+
+    def captions(self, images: Images, rows: NDArray[np.int64]) -> list[str] | None:
+        """What they say, in words (B,); None where they say nothing that a word could tell."""
+        return None
 
 
-class NoCondition:
+class NoCondition(Condition):
     """One start token; ``vqtool`` and taming-transformers' ``SOSProvider`` alike."""
 
     tokens, length = 0, 1
@@ -45,23 +77,44 @@ class NoCondition:
 
     def of(self, images: Images) -> Prefixes:
         """The start token everywhere."""
-        return lambda rows, mirrored: torch.full((len(rows), 1), self.start)
+        return lambda rows, mirrored: self._starts(len(rows))
+
+    def scenes(self, wanted: Wanted) -> Scenes:
+        """The same; no data are needed for it."""
+        return lambda numbers: Scene(self._starts(len(numbers)), [])
+
+    def _starts(self, count: int) -> Tensor:
+        return torch.full((count, 1), self.start)
 
 
-class ClassCondition:
+class ClassCondition(Condition):
     """One token, the class of the image (taming-transformers' ``Labelator``)."""
 
     length = 1
 
     def __init__(self, first: int, classes: tuple[str, ...]):
-        self.first, self.tokens = first, len(classes)
+        self.first, self.tokens, self.classes = first, len(classes), classes
 
     def of(self, images: Images) -> Prefixes:
         """The labels of the split."""
         return lambda rows, mirrored: self.first + images.labels[rows][:, None]
 
+    def scenes(self, wanted: Wanted) -> Scenes:
+        """The classes that are wanted one after the other, each as often as the next; no data are needed for it."""
+        labels = np.array(wanted.labels)
 
-class CoordinateCondition:
+        def scene(numbers: NDArray[np.int64]) -> Scene:
+            chosen = labels[numbers * len(labels) // wanted.count]
+            return Scene(torch.from_numpy(self.first + chosen)[:, None], [self.classes[label] for label in chosen])
+
+        return scene
+
+    def captions(self, images: Images, rows: NDArray[np.int64]) -> list[str]:
+        """The names of their classes."""
+        return [images.classes[label] for label in images.labels[rows].tolist()]
+
+
+class CoordinateCondition(Condition):
     """Where each code lies in the whole picture: its raster position in [0, 1), in ``levels`` steps.
 
     taming-transformers' ``CoordStage``: area means of the pixels' positions, rounded; here never beyond the last level.
@@ -80,13 +133,21 @@ class CoordinateCondition:
 
         return prefixes
 
+    def scenes(self, wanted: Wanted) -> Scenes:
+        """A larger image is a whole picture: its coordinates begin at 0 and end at 1."""
+        if wanted.size is None:
+            return super().scenes(wanted)
+        pixels = wanted.size[0] * wanted.size[1]
+        places = self.map(torch.arange(pixels).view(1, 1, *wanted.size) / pixels, wanted.grid)
+        return lambda numbers: Scene(places.expand(len(numbers), *wanted.grid), [])
+
     def map(self, positions: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, 1, S, S') positions of pixels -> a map of tokens (B, h, w)."""
         area = F.adaptive_avg_pool2d(positions, grid)[:, 0]
         return self.first + (area * self.tokens).round().long().clamp(0, self.tokens - 1)
 
 
-class SpatialCondition:
+class SpatialCondition(Condition):
     """The codes of a second VQGAN, trained on the condition: edges, low resolution, a segmentation or a depth map."""
 
     def __init__(self, first: int, tokenizer: Tokenizer, image_size: int, cache: Path):
@@ -106,6 +167,30 @@ class SpatialCondition:
             return self.first + chosen(codes, rows, mirrored).flatten(1)
 
         return prefixes
+
+    def scenes(self, wanted: Wanted) -> Scenes:
+        """Under a larger image lie larger crops of the split's pictures, encoded by the condition's own first stage."""
+        if wanted.size is None:
+            return super().scenes(wanted)
+        (height, width), stage, factor = wanted.size, self.tokenizer, wanted.size[0] // wanted.grid[0]
+        if height != width or stage.factor != factor:
+            raise InputError(
+                f"size {height}x{width}: with a spatial condition a larger image is square, and both first stages "
+                f"have as many pixels to a code (here {factor} and {stage.factor})",
+                "size",
+            )
+        images = wanted.images(height)
+        rows = wanted.rows(images)
+
+        def scene(numbers: NDArray[np.int64]) -> Scene:
+            crops, _ = stage.sees(images).batch(rows[numbers])
+            return Scene(self.first + stage.encode(crops), wanted.names(rows[numbers]), stage.picture(crops))
+
+        return scene
+
+    def pictures(self, images: Images, rows: NDArray[np.int64]) -> Tensor:
+        """Its view of the images."""
+        return self.tokenizer.picture(self.tokenizer.sees(images).batch(rows)[0])
 
 
 def chosen(codes: Callable[[bool], NDArray], rows: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Tensor:

@@ -4,7 +4,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
@@ -12,12 +11,13 @@ from torch import Tensor
 
 from ...diagnostics.progress import track
 from ...diagnostics.ranks import rank_and_size
+from ...diagnostics.recording.code_use import CodeUse, PositionUse
 from ...diagnostics.run import RunDirectory
 from ...diagnostics.stats.gap import total_variation_interval
 from ..autoencoder.metrics import SampleDistance
 from ..data.opening import open_images
 from ..sampling.drawing import Choice, draw_codes, known_codes, seed_of
-from .likelihood import Likelihood, likelihood
+from .likelihood import likelihood
 from .model import CodeTransformer
 from .settings import SamplingSettings
 from .split import CodeSplit
@@ -34,20 +34,18 @@ class CodeEvaluation(NamedTuple):
 
     Attributes:
         figures: As ``evaluation-SPLIT.json`` keeps them.
-        codes: As ``codes-SPLIT.parquet`` keeps them: one row per code.
-        positions: As ``positions-SPLIT.parquet`` keeps them: one row per position and code that occurs there.
+        codes: What ``codes-SPLIT.parquet`` keeps.
+        positions: What ``positions-SPLIT.parquet`` keeps.
     """
 
     figures: dict[str, Any]
-    codes: pd.DataFrame
-    positions: pd.DataFrame
+    codes: CodeUse
+    positions: PositionUse
 
     def write(self, run: RunDirectory, split: str) -> None:
         """The two tables; the figures are written by whoever knows the step."""
-        for frame, path in ((self.codes, run.codes(split)), (self.positions, run.positions(split))):
-            beside = path.with_name(f".{path.name}.tmp")
-            frame.to_parquet(beside, index=False)
-            beside.replace(path)
+        self.codes.save(run.codes(split))
+        self.positions.save(run.positions(split))
 
 
 def evaluate_run(run: RunDirectory, split: str, checkpoint: str, device: str) -> dict[str, Any]:
@@ -93,7 +91,9 @@ def evaluate_codes(
     sampled = sample_split(model, split, train_hits, settings, device)
     distance = _distance(tokenizer, split, sampled)
     data = np.asarray(split.codes).reshape(len(split), -1)
-    codes, positions = _tables(found, sampled, train_hits)
+    hits, nll = found.hits, found.nll
+    drawn = _counts_by_position(sampled, found.shape)
+    codes, positions = CodeUse.of(train_hits, hits, drawn, nll), PositionUse.of(hits, drawn, nll)
     missing: dict[str, str] = {}
     figures = found.figures()
     bits = figures["nll"] * data.shape[1] / math.log(2) / (3 * split.images.image_size**2)
@@ -108,12 +108,12 @@ def evaluate_codes(
             "bits_per_dim": bits,
             "token_perplexity": math.exp(figures["nll"]),
             "samples": len(sampled),
-            "sampling": settings.model_dump(mode="json", exclude={"count"}),
+            "sampling": settings.told(),
             **_gap(data, sampled.reshape(len(sampled), -1), len(train_hits), missing),
-            "codes_in_train": int((codes["train"] > 0).sum()),
-            "codes_in_split": int((codes["data"] > 0).sum()),
-            "codes_sampled": int((codes["sampled"] > 0).sum()),
-            "unlearned_codes": int(_unlearned(codes).sum()),
+            "codes_in_train": int((codes.train > 0).sum()),
+            "codes_in_split": int((codes.data > 0).sum()),
+            "codes_sampled": int((codes.sampled > 0).sum()),
+            "unlearned_codes": int(codes.never_learned.sum()),
             **distance.compute(),
             "missing": missing | distance.missing,
         },
@@ -133,12 +133,6 @@ def _gap(
     return dict(zip(names, total_variation_interval(data, sampled, codebook_size), strict=True))
 
 
-def _unlearned(codes: pd.DataFrame) -> pd.Series:
-    """Codes that are predicted no better than by their frequency in the training data."""
-    share = codes["train"] / codes["train"].sum()
-    return (codes["data"] > 0) & (codes["nll"] >= -np.log(share.where(share > 0, np.finfo(float).tiny)))
-
-
 def sample_split(
     model: CodeTransformer,
     split: CodeSplit,
@@ -150,16 +144,7 @@ def sample_split(
     rank, ranks = rank_and_size()
     rows = (np.arange(settings.count) * len(split) // settings.count)[rank::ranks]
     generator = torch.Generator(device).manual_seed(seed_of(settings.seed, rank))
-    choice = Choice(
-        known_codes(train_hits, device),
-        settings.guidance,
-        {
-            "temperature": settings.temperature,
-            "top_k": settings.top_k,
-            "top_p": settings.top_p,
-            "generator": generator,
-        },
-    )
+    choice = Choice(known_codes(train_hits, device), settings, generator)
     made = [torch.empty(0, *model.grid, dtype=torch.int64)]  # a rank may have nothing to sample
     for start in track("sample", range(0, len(rows), BATCH), -(-len(rows) // BATCH)):
         prefix, _ = split.batch(rows[start : start + BATCH])
@@ -190,33 +175,8 @@ def _distance(tokenizer: Tokenizer, split: CodeSplit, sampled: NDArray[np.int64]
     return distance
 
 
-def _tables(
-    found: Likelihood, sampled: NDArray[np.int64], train_hits: NDArray[np.int64]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    data, nll = found.hits, found.nll
-    h, w, K = data.shape
-    cells = np.arange(h * w).reshape(h, w) * K + sampled
-    drawn = np.bincount(cells.ravel(), minlength=h * w * K).reshape(h, w, K)
-    with np.errstate(invalid="ignore"):  # 0 / 0 = NaN: no target, no likelihood
-        codes = pd.DataFrame(
-            {
-                "code": np.arange(K, dtype=np.int32),
-                "train": train_hits,
-                "data": data.sum((0, 1)),
-                "sampled": drawn.sum((0, 1)),
-                "nll": (nll.sum((0, 1)) / data.sum((0, 1))).astype(np.float32),
-            }
-        )
-        row, column, code = np.nonzero((data > 0) | (drawn > 0))
-        there = data[row, column, code]
-        positions = pd.DataFrame(
-            {
-                "row": row.astype(np.int32),
-                "column": column.astype(np.int32),
-                "code": code.astype(np.int32),
-                "data": there,
-                "sampled": drawn[row, column, code],
-                "nll": (nll[row, column, code] / there).astype(np.float32),
-            }
-        )
-    return codes, positions
+def _counts_by_position(codes: NDArray[np.int64], shape: tuple[int, int, int]) -> NDArray[np.int64]:
+    """(n, h, w) codes -> how often each occurs at each position, (h, w, K)."""
+    h, w, K = shape
+    cells = np.arange(h * w).reshape(h, w) * K + codes
+    return np.bincount(cells.ravel(), minlength=h * w * K).reshape(shape)

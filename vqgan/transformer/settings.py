@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from ...diagnostics.errors import InputError
 from ...diagnostics.run import RunDirectory
 from ..autoencoder.settings import autoencoder_config_of
 from ..config.base import Decay, Settings, Share
 from ..config.layers import merge, validated
+from ..sampling.settings import DrawingSettings
 from ..training.settings import OptimizerSettings, RunConfig
 from .gpt import Size, size_named
 from .orders import check_order
@@ -78,17 +79,19 @@ class AdamWSettings(OptimizerSettings):
     weight_decay: NonNegativeFloat = 0.01
 
 
-class SamplingSettings(Settings):
-    """How the evaluation samples, see ``draw``."""
+class SamplingSettings(DrawingSettings):
+    """How the evaluation samples."""
 
+    guidance: NonNegativeFloat = 1.0
+    """Scale of classifier-free guidance; 1: none, 0: as if there were no condition."""
     count: Annotated[int, Field(ge=2)] = 1000
     """Images that are sampled for the evaluation, under the conditions of the split's images."""
-    temperature: PositiveFloat = 1.0
-    top_k: PositiveInt | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    guidance: NonNegativeFloat = 1.0
-    """Scale of classifier-free guidance; 1: none."""
     seed: NonNegativeInt = 0
+    """Of the random numbers that the codes are drawn with."""
+
+    def told(self) -> dict[str, Any]:
+        """As an evaluation tells them beside the count of its samples; of ``greedy`` nothing where it is not so."""
+        return self.model_dump(mode="json", exclude={"count"} if self.greedy else {"count", "greedy"})
 
 
 class TransformerConfig(RunConfig):

@@ -17,6 +17,7 @@ from ..sampling.drawing import Choice, known_codes
 from ..sampling.panels import save_png
 from ..sampling.request import Request
 from ..sampling.sample import draw_images
+from ..sampling.settings import DrawingSettings
 from ..training.logbook import Logbook, SampleGrid
 from ..training.stage import Look, Losses, open_batches
 from .conditions import open_condition
@@ -30,6 +31,8 @@ from .trained import Frozen, Trained, cache_of
 
 #: Images that a look completes.
 SHOWN = 8
+#: As taming-transformers shows its samples.
+LIKELIEST = DrawingSettings(top_k=100)
 
 
 class TransformerStage:
@@ -88,10 +91,9 @@ class TransformerStage:
         return torch.from_numpy(np.flatnonzero(self.train_hits == 0)).to(self.fabric.device)
 
     def _choice(self) -> Choice:
-        """As taming-transformers shows its samples: the 100 likeliest codes."""
         device = self.fabric.device
         generator = torch.Generator(device).manual_seed(self.config.sampling.seed)
-        return Choice(known_codes(self.train_hits, device), 1.0, {"top_k": 100, "generator": generator})
+        return Choice(known_codes(self.train_hits, device), LIKELIEST, generator)
 
     def finish(self, logbook: Logbook, step: int) -> dict[str, Any]:
         """The evaluation of the test split with its tables, and a panel of samples."""
@@ -108,7 +110,7 @@ class TransformerStage:
                 self.splits["test"].images.classes,
                 self.train_hits,
             )
-            made = draw_images(trained, Request(top_k=100, split="test"))
+            made = draw_images(trained, Request(drawing=LIKELIEST, split="test"))
             save_png(made, self.run.samples / f"samples-{step:07d}.png")
             logbook.on_board(lambda writer: writer.add_image("samples", to_tensor(made), step))
         return found.figures

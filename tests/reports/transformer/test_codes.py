@@ -112,6 +112,32 @@ def test_what_a_code_lacks_is_a_dash(use):
     assert row[["NLL (nats)", "−ln p (nats)", "NLL + ln p"]].tolist() == ["–"] * 3
 
 
+def test_counts_are_kept_and_read_again_exactly(tmp_path):
+    rng = np.random.default_rng(0)
+    data, sampled = (rng.poisson(0.7, (2, 3, 5)) for _ in range(2))
+    data[1, 2, 4] = sampled[1, 2, 4] = 1  # the last position is one of those that occur
+    nll = rng.random(data.shape) * data
+    use, where = CodeUse.of(rng.poisson(9, 5), data, sampled, nll), PositionUse.of(data, sampled, nll)
+    use.save(tmp_path / "codes.parquet")
+    where.save(tmp_path / "positions.parquet")
+    for made, again in (
+        (use, CodeUse.load(tmp_path / "codes.parquet")),
+        (where, PositionUse.load(tmp_path / "positions.parquet")),
+    ):
+        assert vars(made).keys() == vars(again).keys()
+        for name, value in vars(made).items():
+            np.testing.assert_array_equal(getattr(again, name), value, err_msg=name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.parquet", "positions.parquet"]
+    np.testing.assert_allclose(use.mean_nll, nll.sum() / data.sum(), rtol=1e-6)
+    np.testing.assert_allclose(where.mean_nll(), nll.sum(-1) / data.sum(-1), rtol=1e-6)
+
+
+def test_a_code_that_training_never_had_cannot_be_one_that_was_not_learned():
+    data = np.array([[[1, 1, 1]]])
+    use = CodeUse.of(np.array([4, 0, 4]), data, np.zeros_like(data), np.array([[[0.1, 1e6, 5.0]]]))
+    assert use.never_learned.tolist() == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [

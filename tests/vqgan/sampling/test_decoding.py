@@ -1,5 +1,6 @@
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,17 +9,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqtool.diagnostics.errors import InputError
 from vqtool.vqgan.sampling.decoding import (
-    Guidance,
     complete,
     draw,
-    sample,
     sliding_window_sample,
     top_k_filter,
     top_p_filter,
 )
+from vqtool.vqgan.sampling.settings import DrawingSettings
 from vqtool.vqgan.transformer.gpt import GPT, Size
 
 VOCABULARY = 23
+GREEDY = DrawingSettings(greedy=True)
 LOGITS = [1.0, -0.5, 2.0, 0.0, 0.7, -2.0, 1.5, 0.3]
 
 
@@ -45,6 +46,11 @@ def constant_gpt(logits):
 
 def tokens(*shape, seed=1, below=VOCABULARY):
     return torch.randint(below, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def sample(gpt, prefix, steps, *drawing, **how):
+    """A completion of nothing."""
+    return complete(gpt, prefix, prefix[:, :0], steps, *drawing, **how)
 
 
 def seeded(seed=0):
@@ -74,14 +80,14 @@ def greedily(logits):
     return logits.argmax(-1)
 
 
-def slow_complete(gpt, prefix, given, total, guidance=None, allowed=None, choose=greedily):
+def slow_complete(gpt, prefix, given, total, guidance=1.0, unconditional=None, allowed=None, choose=greedily):
     """Without a cache: everything is read again for every code, and the logits of what is not allowed are masked."""
     codes = given
     for _ in range(total - given.shape[1]):
         logits = gpt(torch.cat((prefix, codes), 1))[:, -1]
-        if guidance is not None:
-            blank = gpt(torch.cat((guidance.prefix, codes), 1))[:, -1]
-            logits = blank + guidance.scale * (logits - blank)
+        if guidance != 1:
+            blank = gpt(torch.cat((unconditional, codes), 1))[:, -1]
+            logits = blank + guidance * (logits - blank)
         if allowed is not None:
             for token in set(range(VOCABULARY)) - set(allowed.tolist()):
                 logits[:, token] = -math.inf
@@ -167,7 +173,7 @@ def expected_distribution(temperature=1.0, top_k=None, top_p=None):
 )
 def test_sampled_frequencies_are_the_softmax(drawing):
     prefix = torch.zeros(4000, 1, dtype=torch.int64)
-    codes = sample(constant_gpt(LOGITS), prefix, 8, generator=seeded(), **drawing)
+    codes = sample(constant_gpt(LOGITS), prefix, 8, DrawingSettings(**drawing), generator=seeded())
     counts = codes.flatten().bincount(minlength=len(LOGITS)).double()
     expected = expected_distribution(**drawing)
     assert counts[expected == 0].sum() == 0
@@ -183,18 +189,20 @@ def test_codes_are_drawn_independently():
 
 def test_greedy_is_the_argmax_whatever_the_other_settings():
     logits = torch.randn(6, 8, generator=seeded())
-    assert torch.equal(draw(logits, greedy=True, temperature=5.0, top_k=3, top_p=0.5), logits.argmax(1))
+    drawing = DrawingSettings(greedy=True, temperature=5.0, top_k=3, top_p=0.5)
+    assert torch.equal(draw(logits, drawing), logits.argmax(1))
 
 
 def test_a_nearly_cold_draw_is_the_argmax():
     logits = torch.randn(6, 8, generator=seeded())
-    assert torch.equal(draw(logits, temperature=1e-4, generator=seeded()), logits.argmax(1))
+    assert torch.equal(draw(logits, DrawingSettings(temperature=1e-4), seeded()), logits.argmax(1))
 
 
 @pytest.mark.parametrize("drawing", [{"top_k": 1}, {"top_p": 1e-6}], ids=str)
 def test_a_filter_that_leaves_one_token_is_greedy(drawing):
     gpt, prefix = make_gpt(), tokens(3, 2)
-    assert torch.equal(sample(gpt, prefix, 12, generator=seeded(), **drawing), sample(gpt, prefix, 12, greedy=True))
+    codes = sample(gpt, prefix, 12, DrawingSettings(**drawing), generator=seeded())
+    assert torch.equal(codes, sample(gpt, prefix, 12, GREEDY))
 
 
 # ---- sequences
@@ -203,7 +211,7 @@ def test_a_filter_that_leaves_one_token_is_greedy(drawing):
 @pytest.mark.parametrize("n_unmasked", [0, 4])
 def test_greedy_codes_are_the_same_without_a_cache(n_unmasked):
     gpt, prefix = make_gpt(n_unmasked=n_unmasked), tokens(5, 4)
-    codes = sample(gpt, prefix, 30, greedy=True)
+    codes = sample(gpt, prefix, 30, GREEDY)
     assert codes.dtype == torch.int64
     assert torch.equal(codes, slow_complete(gpt, prefix, prefix[:, :0], 30))
     assert len(codes.unique()) > 5
@@ -220,30 +228,24 @@ def test_a_seed_is_a_sample():
 @pytest.mark.parametrize("given", [0, 1, 6, 12])
 def test_a_completion_keeps_what_is_given_and_continues_it(given):
     gpt, prefix, codes = make_gpt(), tokens(3, 2), tokens(3, given, seed=2)
-    completed = complete(gpt, prefix, codes, 12, greedy=True)
+    completed = complete(gpt, prefix, codes, 12, GREEDY)
     assert completed.shape == (3, 12)
     assert torch.equal(completed[:, :given], codes)
     assert torch.equal(completed, slow_complete(gpt, prefix, codes, 12))
 
 
-def test_a_completion_of_nothing_is_a_sample():
-    gpt, prefix = make_gpt(), tokens(3, 2)
-    completed = complete(gpt, prefix, prefix[:, :0], 12, generator=seeded())
-    assert torch.equal(completed, sample(gpt, prefix, 12, generator=seeded()))
-
-
 def test_a_block_can_be_filled_to_its_end():
     gpt, prefix = make_gpt(block_size=16), tokens(2, 4)
-    assert sample(gpt, prefix, 13, greedy=True).shape == (2, 13)
+    assert sample(gpt, prefix, 13, GREEDY).shape == (2, 13)
     with pytest.raises(InputError, match=r"^17 tokens are too many for this transformer: its block_size is 16$"):
-        sample(gpt, prefix, 14, greedy=True)
+        sample(gpt, prefix, 14, GREEDY)
 
 
 def test_dropout_rests_while_sampling_and_wakes_up_again():
     gpt, prefix = make_gpt(resid_dropout=0.5), tokens(3, 2)
-    expected = sample(gpt, prefix, 12, greedy=True)
+    expected = sample(gpt, prefix, 12, GREEDY)
     gpt.train()
-    assert torch.equal(sample(gpt, prefix, 12, greedy=True), expected)
+    assert torch.equal(sample(gpt, prefix, 12, GREEDY), expected)
     assert gpt.training
     assert gpt.blocks[0].mlp[3].training
 
@@ -261,16 +263,16 @@ def test_sampling_leaves_no_gradient_behind():
 @pytest.mark.parametrize("scale", [-1.0, 0.5, 3.0])
 def test_guidance_moves_the_logits_away_from_the_unconditional_ones(scale):
     gpt, prefix, given = make_gpt(), tokens(4, 3), tokens(4, 2, seed=2)
-    guidance = Guidance(tokens(4, 3, seed=3), scale)
-    guided = complete(gpt, prefix, given, 14, guidance=guidance, greedy=True)
-    assert torch.equal(guided, slow_complete(gpt, prefix, given, 14, guidance))
-    assert not torch.equal(guided, complete(gpt, prefix, given, 14, greedy=True))
+    drawing, blank = DrawingSettings(greedy=True, guidance=scale), tokens(4, 3, seed=3)
+    guided = complete(gpt, prefix, given, 14, drawing, unconditional=blank)
+    assert torch.equal(guided, slow_complete(gpt, prefix, given, 14, scale, blank))
+    assert not torch.equal(guided, complete(gpt, prefix, given, 14, GREEDY))
 
 
 def test_guidance_of_one_is_the_condition_and_of_zero_is_none():
     gpt, prefix, blank = make_gpt(), tokens(4, 3), tokens(4, 3, seed=3)
     for scale, alone in ((1.0, prefix), (0.0, blank)):
-        guided = sample(gpt, prefix, 12, guidance=Guidance(blank, scale), generator=seeded())
+        guided = sample(gpt, prefix, 12, DrawingSettings(guidance=scale), unconditional=blank, generator=seeded())
         assert torch.equal(guided, sample(gpt, alone, 12, generator=seeded()))
 
 
@@ -282,9 +284,11 @@ SCATTERED = torch.tensor([0, 3, 4, 9, 17, 22])
 
 def test_only_allowed_tokens_are_sampled():
     gpt, prefix = make_gpt(), tokens(50, 2)
-    codes = sample(gpt, prefix, 12, allowed=SCATTERED, temperature=100.0, top_k=5, generator=seeded())
+    hot = DrawingSettings(temperature=100.0)
+    few = DrawingSettings(temperature=100.0, top_k=5)
+    codes = sample(gpt, prefix, 12, few, allowed=SCATTERED, generator=seeded())
     assert torch.equal(codes.unique(), SCATTERED)
-    free = sample(gpt, prefix, 12, temperature=100.0, generator=seeded())
+    free = sample(gpt, prefix, 12, hot, generator=seeded())
     assert len(free.unique()) == VOCABULARY
 
 
@@ -293,12 +297,12 @@ def test_only_allowed_tokens_are_sampled():
 @pytest.mark.parametrize("guided", [False, True])
 def test_allowed_tokens_are_those_of_masked_logits(allowed, n_unmasked, guided):
     gpt, prefix, given = make_gpt(n_unmasked=n_unmasked), tokens(4, 3), tokens(4, 5, seed=2)
-    guidance = Guidance(tokens(4, 3, seed=3), 2.0) if guided else None
-    settings = {"guidance": guidance, "allowed": allowed}
-    greedy = complete(gpt, prefix, given, 24, greedy=True, **settings)
-    assert torch.equal(greedy, slow_complete(gpt, prefix, given, 24, **settings))
-    drawn = complete(gpt, prefix, given, 24, generator=seeded(), **settings)
-    assert torch.equal(drawn, slow_complete(gpt, prefix, given, 24, choose=slow_draw(allowed, seeded()), **settings))
+    guidance, settings = 2.0 if guided else 1.0, {"unconditional": tokens(4, 3, seed=3), "allowed": allowed}
+    slow = partial(slow_complete, gpt, prefix, given, 24, guidance, **settings)
+    greedy = complete(gpt, prefix, given, 24, DrawingSettings(greedy=True, guidance=guidance), **settings)
+    assert torch.equal(greedy, slow())
+    drawn = complete(gpt, prefix, given, 24, DrawingSettings(guidance=guidance), generator=seeded(), **settings)
+    assert torch.equal(drawn, slow(choose=slow_draw(allowed, seeded())))
     assert len(allowed) == 1 or not torch.equal(drawn, greedy)
 
 
@@ -307,7 +311,7 @@ def test_filters_count_allowed_tokens_only():
     logits = [9.0, 8.0, 7.0, 6.0, 2.0, 1.0, 0.0, -9.0]
     prefix, allowed = torch.zeros(2000, 1, dtype=torch.int64), torch.tensor([4, 5, 6, 7])
     for drawing in ({"top_k": 2}, {"top_p": 0.8}):
-        codes = sample(constant_gpt(logits), prefix, 1, allowed=allowed, generator=seeded(), **drawing)
+        codes = sample(constant_gpt(logits), prefix, 1, DrawingSettings(**drawing), allowed=allowed, generator=seeded())
         counts = codes.flatten().bincount(minlength=8)[4:6]
         assert counts.sum() == 2000
         assert chisquare(counts, torch.tensor([2.0, 1.0]).double().softmax(0) * 2000).pvalue > 1e-3
@@ -353,12 +357,13 @@ def waits_of(function):
 @pytest.mark.parametrize("sliding", [False, True])
 def test_no_further_code_waits_for_the_device(sliding):
     gpt, prefix = make_gpt(), tokens(2, 2)
-    drawing = {"top_k": 9, "top_p": 0.9, "guidance": Guidance(tokens(2, 2, seed=2), 2.0), "allowed": torch.arange(20)}
+    drawing = DrawingSettings(top_k=9, top_p=0.9, guidance=2.0)
+    settings = {"unconditional": tokens(2, 2, seed=2), "allowed": torch.arange(20)}
 
     def run(rows):
         if sliding:
-            return waits_of(lambda: sliding_window_sample(gpt, prefix, rows, 4, window=(2, 2), **drawing))
-        return waits_of(lambda: sample(gpt, prefix, 4 * rows, **drawing))
+            return waits_of(lambda: sliding_window_sample(gpt, prefix, rows, 4, drawing, window=(2, 2), **settings))
+        return waits_of(lambda: sample(gpt, prefix, 4 * rows, drawing, **settings))
 
     short, long = run(2), run(8)
     assert short.count == long.count
@@ -379,13 +384,10 @@ def local(position, side, window=4):
     return half
 
 
-def slow_grid(gpt, prefix, height, width, window=(4, 4), given=()):
+def slow_grid(gpt, prefix, height, width, window=(4, 4)):
     """Greedy codes; for each of them the whole window is read, those of its codes that are not there yet as zeros."""
     grid = torch.zeros(len(prefix), height, width, dtype=torch.int64)
-    for position, (i, j) in enumerate(itertools.product(range(height), range(width))):
-        if position < len(given):
-            grid[:, i, j] = given[position]
-            continue
+    for i, j in itertools.product(range(height), range(width)):
         li, lj = local(i, height, window[0]), local(j, width, window[1])
         part = (slice(None), slice(i - li, i - li + window[0]), slice(j - lj, j - lj + window[1]))
         condition = prefix if prefix.ndim == 2 else prefix[part].flatten(1)
@@ -449,45 +451,36 @@ def test_a_window_that_stays_is_read_once(grid, read):
 def test_greedy_grids_are_those_of_whole_windows_read_anew(grid, condition):
     gpt = make_gpt()
     prefix = tokens(2, 3) if condition == "tokens" else tokens(2, *grid)
-    codes = sliding_window_sample(gpt, prefix, *grid, window=(4, 4), greedy=True)
+    codes = sliding_window_sample(gpt, prefix, *grid, GREEDY, window=(4, 4))
     assert torch.equal(codes, slow_grid(gpt, prefix, *grid))
 
 
 @pytest.mark.parametrize("window", [(3, 5), (5, 3), (1, 4), (1, 1)], ids=str)
 def test_a_window_can_have_any_sides(window):
     gpt, prefix = make_gpt(), tokens(2, 3)
-    codes = sliding_window_sample(gpt, prefix, 6, 7, window=window, greedy=True)
+    codes = sliding_window_sample(gpt, prefix, 6, 7, GREEDY, window=window)
     assert torch.equal(codes, slow_grid(gpt, prefix, 6, 7, window))
 
 
 @pytest.mark.parametrize("drawing", [{}, {"top_k": 5, "temperature": 1.3}, {"greedy": True}], ids=str)
 def test_a_grid_of_the_windows_size_is_a_plain_sample(drawing):
-    gpt, prefix = make_gpt(), tokens(3, 2)
-    grid = sliding_window_sample(gpt, prefix, 4, 6, window=(4, 6), generator=seeded(), **drawing)
-    assert torch.equal(grid.flatten(1), sample(gpt, prefix, 24, generator=seeded(), **drawing))
+    gpt, prefix, drawing = make_gpt(), tokens(3, 2), DrawingSettings(**drawing)
+    grid = sliding_window_sample(gpt, prefix, 4, 6, drawing, window=(4, 6), generator=seeded())
+    assert torch.equal(grid.flatten(1), sample(gpt, prefix, 24, drawing, generator=seeded()))
 
 
 def test_a_conditioning_map_of_the_windows_size_is_a_plain_prefix():
-    gpt, condition = make_gpt(), tokens(3, 4, 4)
-    guidance = Guidance(tokens(3, 4, 4, seed=2), 2.0)
-    grid = sliding_window_sample(gpt, condition, 4, 4, window=(4, 4), guidance=guidance, generator=seeded())
-    flat = Guidance(guidance.prefix.flatten(1), 2.0)
-    assert torch.equal(grid.flatten(1), sample(gpt, condition.flatten(1), 16, guidance=flat, generator=seeded()))
-
-
-def test_a_grid_keeps_the_codes_that_are_given():
-    gpt, prefix, given = make_gpt(), tokens(2, 3), tokens(2, 17, seed=2)
-    codes = sliding_window_sample(gpt, prefix, 5, 7, window=(4, 4), given=given, greedy=True)
-    assert torch.equal(codes.flatten(1)[:, :17], given)
-    assert torch.equal(codes, slow_grid(gpt, prefix, 5, 7, given=given.T))
+    gpt, condition, blank = make_gpt(), tokens(3, 4, 4), tokens(3, 4, 4, seed=2)
+    guided = DrawingSettings(guidance=2.0)
+    grid = sliding_window_sample(gpt, condition, 4, 4, guided, window=(4, 4), unconditional=blank, generator=seeded())
+    plain = sample(gpt, condition.flatten(1), 16, guided, unconditional=blank.flatten(1), generator=seeded())
+    assert torch.equal(grid.flatten(1), plain)
 
 
 def test_a_grid_has_allowed_codes_only():
-    gpt, prefix, given = make_gpt(), tokens(2, 3), torch.full((2, 4), 11)
-    settings = {"window": (4, 4), "given": given, "allowed": SCATTERED, "temperature": 5.0, "generator": seeded()}
-    codes = sliding_window_sample(gpt, prefix, 5, 6, **settings).flatten(1)
-    assert torch.equal(codes[:, :4], given)
-    assert torch.equal(codes[:, 4:].unique(), SCATTERED)
+    settings = {"window": (4, 4), "allowed": SCATTERED, "generator": seeded()}
+    codes = sliding_window_sample(make_gpt(), tokens(2, 3), 5, 6, DrawingSettings(temperature=5.0), **settings)
+    assert torch.equal(codes.unique(), SCATTERED)
 
 
 # ---- wrong input
@@ -504,9 +497,13 @@ def test_a_grid_has_allowed_codes_only():
         ({"top_p": 1.5}, "top_p 1.5 is no share of probability: it lies above 0 and is at most 1"),
         ({"top_p": math.nan}, "top_p nan is no share of probability: it lies above 0 and is at most 1"),
         (
-            {"guidance": Guidance(torch.zeros(3, 1, dtype=torch.int64), 2.0)},
+            {"guidance": 2.0, "unconditional": torch.zeros(3, 1, dtype=torch.int64)},
             "the unconditional prefix (3, 1) is not of the shape of the prefix (3, 2)",
         ),
+        ({"guidance": 2.0}, "guidance 2.0 needs an unconditional prefix beside the prefix"),
+        ({"guidance": math.nan}, "guidance: input should be a finite number, not nan"),
+        ({"temperature": math.inf}, "temperature: input should be a finite number, not inf"),
+        ({"top_k": 2.5}, "top_k: input should be a valid integer, got a number with a fractional part, not 2.5"),
         (
             {"allowed": torch.tensor([3, 23])},
             "allowed has tokens from 3 to 23: they increase strictly within 0 to 22",
@@ -539,9 +536,13 @@ def test_a_grid_has_allowed_codes_only():
     ids=str,
 )
 def test_wrong_settings_are_told_in_one_line(settings, message):
+    others = {name: settings[name] for name in ("unconditional", "allowed") if name in settings}
+    drawing = {name: value for name, value in settings.items() if name not in others}
     for function in (
-        lambda: sample(make_gpt(), tokens(3, 2), 5, **settings),
-        lambda: sliding_window_sample(make_gpt(), tokens(3, 2), 1, 5, window=(1, 3), **settings),
+        lambda: sample(make_gpt(), tokens(3, 2), 5, DrawingSettings(**drawing), **others),
+        lambda: sliding_window_sample(
+            make_gpt(), tokens(3, 2), 1, 5, DrawingSettings(**drawing), window=(1, 3), **others
+        ),
     ):
         with pytest.raises(InputError) as caught:
             function()
@@ -572,7 +573,7 @@ def test_a_grid_smaller_than_the_window_is_refused():
 
 def test_a_lone_prefix_is_refused():
     with pytest.raises(InputError, match=r"^prefix \(3,\) is not of the shape \(B, P\)$"):
-        sample(make_gpt(), tokens(3), 4)
+        complete(make_gpt(), tokens(3), tokens(3, 0), 4)
     with pytest.raises(InputError, match=r"^prefix \(3,\) is not of the shape \(B, P\) or \(B, H, W\)$"):
         sliding_window_sample(make_gpt(), tokens(3), 4, 4, window=(4, 4))
 

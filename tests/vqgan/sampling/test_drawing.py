@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vqtool.vqgan.sampling.drawing import Choice, draw_codes, draw_large, known_codes
+from vqtool.vqgan.sampling.settings import PLAIN, DrawingSettings
 
 KNOWN = torch.tensor([0, 3, 4, 9, 15])
 ALL = torch.arange(16)
@@ -17,8 +18,13 @@ def scene(code_model):
     return model, split.batch(np.arange(6))[0]
 
 
-def seeded(seed=0, **drawing):
-    return {"generator": torch.Generator().manual_seed(seed), **drawing}
+def drawn(known, seed=0):
+    """Codes drawn as they are likely."""
+    return Choice(known, PLAIN, torch.Generator().manual_seed(seed))
+
+
+def greedy(known, scale=1.0):
+    return Choice(known, DrawingSettings(greedy=True, guidance=scale))
 
 
 def most_likely(model, prefix, known, scale=1.0, given=()):
@@ -39,7 +45,7 @@ def most_likely(model, prefix, known, scale=1.0, given=()):
 @pytest.mark.parametrize("scale", [1.0, 2.5, 0.0])
 def test_greedy_codes_are_those_of_a_slow_loop(scene, scale):
     model, prefix = scene
-    grids = draw_codes(model, prefix, Choice(KNOWN, scale, {"greedy": True}))
+    grids = draw_codes(model, prefix, greedy(KNOWN, scale))
     assert grids.shape == (6, 4, 4)
     for row in range(6):
         assert torch.equal(grids[row], most_likely(model, prefix[row].tolist(), KNOWN, scale))
@@ -47,7 +53,7 @@ def test_greedy_codes_are_those_of_a_slow_loop(scene, scale):
 
 def test_guidance_of_zero_forgets_the_condition(scene):
     model, prefix = scene
-    without, with_it = (draw_codes(model, prefix, Choice(ALL, scale, {"greedy": True})) for scale in (0.0, 4.0))
+    without, with_it = (draw_codes(model, prefix, greedy(ALL, scale)) for scale in (0.0, 4.0))
     assert len(without.unique(dim=0)) == 1
     assert len(with_it.unique(dim=0)) == 2  # as many as there are classes
 
@@ -55,14 +61,14 @@ def test_guidance_of_zero_forgets_the_condition(scene):
 def test_codes_that_never_occurred_are_not_drawn(scene):
     model, prefix = scene
     prefix = prefix.repeat(20, 1)
-    assert draw_codes(model, prefix, Choice(ALL, 1.0, seeded())).unique().numel() == 16
-    assert draw_codes(model, prefix, Choice(KNOWN, 1.0, seeded())).unique().tolist() == KNOWN.tolist()
+    assert draw_codes(model, prefix, drawn(ALL)).unique().numel() == 16
+    assert draw_codes(model, prefix, drawn(KNOWN)).unique().tolist() == KNOWN.tolist()
 
 
 def test_the_first_codes_in_the_order_of_the_model_may_be_given(scene):
     model, prefix = scene
     given = torch.randint(16, (6, 7), generator=torch.Generator().manual_seed(1))
-    grids = draw_codes(model, prefix, Choice(KNOWN, 1.0, {"greedy": True}), given)
+    grids = draw_codes(model, prefix, greedy(KNOWN), given)
     assert torch.equal(model.sequence(grids)[:, :7], given)
     for row in range(6):
         assert torch.equal(grids[row], most_likely(model, prefix[row].tolist(), KNOWN, given=given[row].tolist()))
@@ -70,7 +76,7 @@ def test_the_first_codes_in_the_order_of_the_model_may_be_given(scene):
 
 def test_the_same_generator_draws_the_same_codes(scene):
     model, prefix = scene
-    first, again, other = (draw_codes(model, prefix, Choice(ALL, 1.0, seeded(seed))) for seed in (0, 0, 1))
+    first, again, other = (draw_codes(model, prefix, drawn(ALL, seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -85,7 +91,7 @@ def test_a_large_image_of_the_size_of_the_window_is_an_ordinary_one(code_model):
     model, split = code_model(condition={"kind": "class", "drop": 0.1})
     prefix, grids = split.batch(np.arange(6))[0], {}
     for scale in (1.0, 4.0):
-        choice = Choice(KNOWN, scale, {"greedy": True})
+        choice = greedy(KNOWN, scale)
         large = draw_large(model, prefix, (4, 4), (4, 4), choice)
         assert torch.equal(large, draw_codes(model, prefix, choice))
         grids[scale] = large
@@ -94,6 +100,6 @@ def test_a_large_image_of_the_size_of_the_window_is_an_ordinary_one(code_model):
 
 def test_a_large_image_has_its_own_size_and_known_codes_only(code_model):
     model, split = code_model(condition={"kind": "class"})
-    grids = draw_large(model, split.batch(np.arange(3))[0], (6, 9), (4, 4), Choice(KNOWN, 1.0, seeded()))
+    grids = draw_large(model, split.batch(np.arange(3))[0], (6, 9), (4, 4), drawn(KNOWN))
     assert grids.shape == (3, 6, 9)
     assert set(grids.unique().tolist()) <= set(KNOWN.tolist())

@@ -17,6 +17,7 @@ from vqtool.vqgan.transformer.conditions import (
     chosen,
     open_condition,
 )
+from vqtool.vqgan.transformer.scenes import Wanted
 from vqtool.vqgan.transformer.split import CodeSplit
 from vqtool.vqgan.transformer.tokenizer import Tokenizer
 from vqtool.vqgan.transformer.tokens import codes_of
@@ -189,6 +190,104 @@ def test_a_condition_of_another_image_size_is_refused(conditioned, tiny, tmp_pat
     assert str(error.value) == (
         "the condition's first stage runs/edges is for images of 32 pixels, the images here have 16"
     )
+
+
+# ---- scenes of new images
+
+
+@pytest.fixture
+def wanted(splits):
+    """A function from what differs to 6 new images that are wanted, under the conditions of the test split."""
+
+    def make(**own):
+        return Wanted(**{"count": 6, "grid": GRID, "size": None, "labels": [], "split": "test", **own})
+
+    return make
+
+
+def opened(images):
+    """Opens ``images`` and notes in which sizes they were asked for."""
+    sides = []
+    return (lambda side: sides.append(side) or images), sides
+
+
+def never(side):
+    raise AssertionError("no data are needed")
+
+
+def test_without_a_condition_nothing_is_named_and_no_data_are_opened(conditioned, wanted):
+    scene = conditioned(kind="none").scenes(wanted(images=never))(np.arange(4))
+    assert scene.prefix.tolist() == [[16]] * 4
+    assert (scene.names, scene.seen) == ([], None)
+
+
+def test_classes_come_one_after_the_other_and_no_data_are_opened(conditioned, wanted):
+    condition = conditioned(kind="class")
+    assert condition.classes == ("even", "odd")
+    scenes = condition.scenes(wanted(images=never, labels=[1, 0]))
+    whole, last = scenes(np.arange(6)), scenes(np.array([5, 5]))
+    assert whole.prefix.tolist() == [[17]] * 3 + [[16]] * 3
+    assert whole.names == ["odd"] * 3 + ["even"] * 3
+    assert (last.prefix.tolist(), last.names) == ([[16]] * 2, ["even"] * 2)
+    assert whole.prefix.dtype == torch.int64
+
+
+@pytest.mark.parametrize(("count", "rows"), [(4, [0, 2, 4, 6]), (10, [0, 1, 2, 3, 4, 5, 6, 7, 0, 1])])
+def test_other_conditions_are_those_of_the_split_evenly_spread(conditioned, splits, wanted, count, rows):
+    condition, (images, sides) = conditioned(kind="coordinates", levels=LEVELS), opened(splits["test"])
+    scene = condition.scenes(wanted(images=images, count=count))(np.arange(count))
+    assert torch.equal(scene.prefix, condition.of(splits["test"])(np.array(rows), plain(count)))
+    assert scene.names == [f"test {row}" for row in rows]
+    assert scene.seen is None
+    assert sides == [None]
+
+
+def test_a_larger_image_is_a_whole_picture_of_coordinates(conditioned, wanted):
+    condition = conditioned(kind="coordinates", levels=LEVELS)
+    scene = condition.scenes(wanted(images=never, size=(24, 40), grid=(6, 10)))(np.arange(3))
+    assert scene.prefix.shape == (3, 6, 10)
+    means = [[(40 * (4 * i + 1.5) + 4 * j + 1.5) / (24 * 40) for j in range(10)] for i in range(6)]
+    expected = [[16 + min(round(mean * LEVELS), LEVELS - 1) for mean in row] for row in means]
+    assert scene.prefix.tolist() == [expected] * 3
+    assert scene.names == []
+
+
+def test_a_spatial_condition_shows_what_it_sees(conditioned, edge_stage, splits, wanted):
+    condition, (images, sides) = conditioned(edge_stage, kind="spatial", stage="edges"), opened(splits["test"])
+    rows = np.array([0, 1, 2, 4, 5, 6])
+    scene = condition.scenes(wanted(images=images))(np.arange(6))
+    assert torch.equal(scene.prefix, condition.of(splits["test"])(rows, plain(6)))
+    assert torch.equal(scene.seen, condition.pictures(splits["test"], rows))
+    edges = edge_stage.view.picture(view_named("edges").prepare(splits["test"].batch(rows)[0]))
+    assert torch.equal(scene.seen, edges)
+    assert sides == [None]
+
+
+def test_a_larger_image_lies_over_larger_crops_of_a_spatial_condition(conditioned, edge_stage, splits, wanted):
+    condition, (images, sides) = conditioned(edge_stage, kind="spatial", stage="edges"), opened(splits["test"])
+    scene = condition.scenes(wanted(images=images, size=(16, 16), grid=(2, 2), count=2))(np.arange(2))
+    assert torch.equal(scene.prefix.flatten(1), condition.of(splits["test"])(np.array([0, 4]), plain(2)))
+    assert scene.names == ["test 0", "test 4"]
+    assert sides == [16]
+
+
+@pytest.mark.parametrize(("size", "grid", "factor"), [((16, 32), (2, 4), 8), ((32, 32), (8, 8), 4)], ids=str)
+def test_a_larger_spatial_image_is_square_and_has_as_many_pixels_to_a_code(
+    conditioned, edge_stage, wanted, size, grid, factor
+):
+    condition = conditioned(edge_stage, kind="spatial", stage="edges")
+    with pytest.raises(InputError, match=rf"is square, and both .* \(here {factor} and 8\)$"):
+        condition.scenes(wanted(images=never, size=size, grid=grid))
+
+
+def test_only_classes_are_told_in_words_and_only_spatial_conditions_in_pictures(conditioned, splits):
+    images, rows = splits["train"], np.array([7, 0, 3])
+    assert conditioned(kind="class").captions(images, rows) == [images.classes[images.labels[row]] for row in rows]
+    assert conditioned(kind="class").pictures(images, rows) is None
+    for kind in ("none", "coordinates"):
+        condition = conditioned(kind=kind)
+        assert condition.captions(images, rows) is condition.pictures(images, rows) is None
+        assert condition.classes == ()
 
 
 # ---- rows of a split

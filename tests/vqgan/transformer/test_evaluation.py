@@ -109,6 +109,7 @@ def test_sizes_are_told(found):
 def test_how_it_was_sampled_is_told(evaluated, code_model):
     settings = {"temperature": 0.9, "top_k": 7, "top_p": 0.8, "guidance": 2.0, "seed": 5}
     assert evaluated(*code_model(**CLASS), count=2, **settings).figures["sampling"] == settings
+    assert evaluated(*code_model(**CLASS), count=2, greedy=True).figures["sampling"]["greedy"] is True
 
 
 def test_without_the_weights_of_inception_there_is_no_fid_but_a_reason(found):
@@ -147,8 +148,8 @@ def test_fid_is_between_the_split_and_the_decoded_samples(evaluated, code_model,
 
 
 def test_the_gap_is_that_of_the_tables(found, code_model):
-    data, sampled = (found.codes[name] / found.codes[name].sum() for name in ("data", "sampled"))
-    assert found.figures["total_variation"] == pytest.approx((data - sampled).abs().sum() / 2, rel=1e-9)
+    data, sampled = (counts / counts.sum() for counts in (found.codes.data, found.codes.sampled))
+    assert found.figures["total_variation"] == pytest.approx(np.abs(data - sampled).sum() / 2, rel=1e-9)
     assert 0 <= found.figures["total_variation_low"] <= found.figures["total_variation_high"] <= 1
     assert 0 < found.figures["total_variation_floor"] < 1
 
@@ -180,8 +181,8 @@ def test_a_model_that_has_memorised_one_image_is_as_far_from_the_data_as_that_im
     assert found.figures["total_variation"] == pytest.approx(distance, rel=1e-9)
     assert found.figures["total_variation_low"] <= distance <= found.figures["total_variation_high"]
     assert found.figures["codes_sampled"] == len(np.unique(image))
-    assert (found.codes["sampled"] == 40 * np.bincount(image.ravel(), minlength=K)).all()
-    drawn = found.positions[found.positions["sampled"] > 0]
+    assert (found.codes.sampled == 40 * np.bincount(image.ravel(), minlength=K)).all()
+    drawn = found.positions.frame().query("sampled > 0")
     assert (drawn["sampled"] == 40).all()
     assert (drawn["code"].to_numpy() == image[drawn["row"], drawn["column"]]).all()
     assert len(drawn) == N
@@ -191,8 +192,8 @@ def test_codes_that_never_occurred_are_not_sampled_whatever_the_model_says(evalu
     model, split = code_model(**CLASS)
     found = evaluated(plant(model, np.full((4, 4), 11)), split, count=10)
     assert found.figures["dead_mass"] == pytest.approx(1)
-    assert found.codes["sampled"][[2, 11]].tolist() == [0, 0]
-    assert found.codes["sampled"].sum() == 10 * N
+    assert found.codes.sampled[[2, 11]].tolist() == [0, 0]
+    assert found.codes.sampled.sum() == 10 * N
     assert found.figures["codes_in_train"] == K - 2
 
 
@@ -254,8 +255,9 @@ def test_guidance_and_filters_reach_the_samples(code_model, train_hits):
         for settings in ({}, {"guidance": 3.0}, {"top_k": 2}, {"top_p": 0.3}, {"temperature": 3.0})
     )
     assert not any(np.array_equal(plain, other) for other in others)
-    greedy = [sample_split(model, split, train_hits, SamplingSettings(count=8, top_k=1, seed=s), CPU) for s in (0, 1)]
-    assert np.array_equal(*greedy)
+    for likeliest in ({"top_k": 1}, {"greedy": True}):
+        settings = [SamplingSettings(count=8, seed=seed, **likeliest) for seed in (0, 1)]
+        assert np.array_equal(*(sample_split(model, split, train_hits, each, CPU) for each in settings))
 
 
 def test_an_evaluation_leaves_the_model_in_its_mode(evaluated, code_model):
@@ -271,7 +273,7 @@ def test_an_evaluation_leaves_the_model_in_its_mode(evaluated, code_model):
 
 
 def test_the_tables_agree_with_the_figures(found, train_hits):
-    codes, positions, figures = found.codes, found.positions, found.figures
+    codes, positions, figures = found.codes.frame(), found.positions.frame(), found.figures
     assert codes["code"].tolist() == list(range(K))
     assert (codes["train"] == train_hits).all()
     for table in (codes, positions):
@@ -283,12 +285,12 @@ def test_the_tables_agree_with_the_figures(found, train_hits):
 
 
 def test_positions_are_the_codes_taken_apart(found, code_model):
-    positions = found.positions
+    positions = found.positions.frame()
     weighted = positions.assign(nll=positions["nll"].fillna(0) * positions["data"])
     summed = weighted.groupby("code")[["data", "sampled", "nll"]].sum().reindex(range(K), fill_value=0)
-    assert (summed["data"] == found.codes["data"]).all()
-    assert (summed["sampled"] == found.codes["sampled"]).all()
-    expected = (found.codes["nll"].fillna(0) * found.codes["data"]).to_numpy()
+    assert (summed["data"] == found.codes.data).all()
+    assert (summed["sampled"] == found.codes.sampled).all()
+    expected = np.nan_to_num(found.codes.nll) * found.codes.data
     np.testing.assert_allclose(summed["nll"], expected, rtol=1e-5)
     split = code_model(**CLASS)[1]
     for row in positions.itertuples():
@@ -301,9 +303,9 @@ def test_what_was_no_target_has_no_likelihood(evaluated, code_model):
     model, split = code_model(**CLASS)
     split.codes = np.where(np.array(split.codes) == 5, 6, split.codes)
     found = evaluated(model, split, count=30)
-    assert found.codes["nll"].isna().tolist() == [code == 5 for code in range(K)]
-    assert found.codes["sampled"][5] > 0
-    assert (found.positions["nll"].isna() == (found.positions["data"] == 0)).all()
+    assert np.isnan(found.codes.nll).tolist() == [code == 5 for code in range(K)]
+    assert found.codes.sampled[5] > 0
+    assert (np.isnan(found.positions.nll) == (found.positions.data == 0)).all()
     assert found.figures["codes_in_split"] == K - 1
 
 
@@ -314,8 +316,8 @@ def test_unlearned_codes_are_those_predicted_no_better_than_by_their_frequency(e
     codes, figures = (found := evaluated(model, split, count=2)).codes, found.figures
     unlearned = 0
     for code in range(K):
-        if codes["data"][code] and train_hits[code]:
-            unlearned += codes["nll"][code] >= -math.log(train_hits[code] / train_hits.sum())
+        if codes.data[code] and train_hits[code]:
+            unlearned += codes.nll[code] >= -math.log(train_hits[code] / train_hits.sum())
     assert 0 < unlearned < K
     assert figures["unlearned_codes"] == unlearned
 
@@ -340,10 +342,10 @@ def test_the_tables_on_disk_have_their_columns_and_types(found, tmp_path):
     ):
         schema = pq.read_schema(path)
         assert list(zip(schema.names, map(str, schema.types), strict=True)) == own + numbers
-    pd.testing.assert_frame_equal(pd.read_parquet(run.codes("test")), found.codes)
-    pd.testing.assert_frame_equal(pd.read_parquet(run.positions("test")), found.positions)
+    pd.testing.assert_frame_equal(pd.read_parquet(run.codes("test")), found.codes.frame())
+    pd.testing.assert_frame_equal(pd.read_parquet(run.positions("test")), found.positions.frame())
     missing = pq.read_table(run.positions("test"))["nll"].null_count  # null, which is not NaN
-    assert missing == (found.positions["data"] == 0).sum() > 0
+    assert missing == (found.positions.data == 0).sum() > 0
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
         "codes-test.parquet",
         "positions-test.parquet",

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from vqtool.diagnostics.errors import InputError
-from vqtool.vqgan.sampling.decoding import sample
+from vqtool.vqgan.sampling.decoding import complete
+from vqtool.vqgan.sampling.settings import DrawingSettings
 from vqtool.vqgan.transformer.gpt import GPT, SIZES, Size, adamw, load_taming_weights, size_named
 
 SMALL = Size(layers=3, heads=4, width=32)
@@ -306,6 +307,6 @@ def test_it_learns_to_repeat_its_prefix():
         loss.backward()
         optimizer.step()
     prefix = torch.randint(8, (64, 4), generator=generator)
-    copies = sample(gpt, prefix, 4, greedy=True)
+    copies = complete(gpt, prefix, prefix[:, :0], 4, DrawingSettings(greedy=True))
     assert (copies == prefix).float().mean() > 0.95
     assert F.cross_entropy(torch.zeros(1, 8), torch.tensor([0])) > 4 * loss

@@ -12,7 +12,7 @@ from vqtool.diagnostics.run import flatten, load_config
 from vqtool.vqgan.config.layers import keys
 from vqtool.vqgan.transformer.gpt import SIZES
 from vqtool.vqgan.transformer.orders import ORDERS
-from vqtool.vqgan.transformer.settings import TransformerConfig, build_transformer_config
+from vqtool.vqgan.transformer.settings import SamplingSettings, TransformerConfig, build_transformer_config
 from vqtool.vqgan.transformer.trained import Frozen, second_stage_config
 
 
@@ -182,6 +182,25 @@ def test_guidance_is_learned(second_stage, refused, guidance):
 )
 def test_samples_that_cannot_be_drawn_are_refused(refused, settings, key):
     assert refused(sampling=settings).startswith(f"sampling.{key}: input should be greater than")
+
+
+@pytest.mark.parametrize("settings", [{"guidance": -1}, {"guidance": float("inf")}, {"temperature": float("inf")}])
+def test_an_evaluation_is_guided_towards_its_conditions_and_by_numbers(refused, settings):
+    assert refused(sampling=settings).startswith(f"sampling.{next(iter(settings))}: input should be ")
+
+
+def test_a_config_from_before_greedy_was_a_setting_is_read(second_stage):
+    before = {"count": 60, "temperature": 0.9, "top_k": 30, "top_p": None, "guidance": 1.0, "seed": 4}
+    sampling = second_stage(sampling=before).sampling
+    assert sampling.model_dump() == {**before, "greedy": False}
+    assert sampling.told() == {name: value for name, value in before.items() if name != "count"}
+
+
+def test_settings_made_by_hand_are_refused_in_one_line():
+    with pytest.raises(InputError, match=r"^count: input should be greater than or equal to 2, not 1$"):
+        SamplingSettings(count=1)
+    with pytest.raises(InputError, match=r"^config key 'topk' is unknown; did you mean 'top_k'\?"):
+        SamplingSettings(topk=1)
 
 
 def test_noam_warms_up(second_stage, refused):
