@@ -50,7 +50,7 @@ class Standing:
         codebook: Name of the codebook.
         end: The last records, over which codes are counted.
         since: Step from which on every such window showed as many codes, give or take ``same``; 0: the whole run; None
-            where the trace is too short for a verdict.
+            where the trace holds fewer than two such windows.
         trend: None where two such windows do not fit beside each other.
     """
 
@@ -80,7 +80,7 @@ class Standing:
             f" {self.end}, where perfectly even use would show {self.ceiling:,.0f}"
         )
         if self.since is None:
-            return f"{now}."
+            return f"{now}{'; too few records to tell since when' * self.end.enough}."
         since = f"since step {self.since:,}" if self.since else "from the start"
         trend = self.trend or "too few records to tell a trend"
         return f"{now}; so, give or take {counted(self.same, 'code')}, {since}; {trend}."
@@ -93,6 +93,8 @@ def standing(trace: CodebookTrace) -> Standing:
         return now
     first, used = pooled_use(trace.hits, TOKENS_PER_CODE)
     whole = np.flatnonzero(first >= 0)
+    if len(whole) == 1:
+        return now
     other = whole[np.abs(used[whole] - now.used) > now.same]
     begun = trace.steps - trace.window  # the step before each record
     stayed = whole[0] if not other.size else other[-1] + 1

@@ -69,11 +69,17 @@ def test_a_trace_too_short_for_a_verdict_gets_none():
     )
 
 
-@pytest.mark.parametrize("records", [2, 3])
-def test_a_trend_takes_two_windows_that_share_no_record(records):
-    seen = standing(planted(*[K] * records))
+def test_a_single_window_does_not_tell_since_when():
+    seen = standing(planted(40, 40))
+    assert (seen.end.enough, seen.since, seen.trend) == (True, None, None)
+    assert str(seen).endswith("perfectly even use would show 64; too few records to tell since when.")
+
+
+def test_a_trend_takes_two_windows_that_share_no_record():
+    seen = standing(planted(*[K] * 3))
     assert (seen.since, seen.trend) == (0, None)
     assert str(seen).endswith("from the start; too few records to tell a trend.")
+    assert trend(standing(planted(*[K] * 4))) == "steady"
 
 
 def test_a_trace_that_begins_late_is_so_since_it_began():
