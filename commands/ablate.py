@@ -21,15 +21,17 @@ def ablate(
 
     Example: vqtool ablate --quantizers standard,ema,gumbel,standard+reset --seeds 0,1,2
     """
+    from ..diagnostics.ablation import AblationDirectory
     from ..diagnostics.errors import InputError
     from ..experiments import ablation
 
     if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
         raise InputError(f"--seeds {seeds!r} should be whole numbers with commas between them, as in 0,1,2")
     folder = out or new_folder("ablation")
+    specs, numbers = [spec.strip() for spec in quantizers.split(",")], [int(seed) for seed in seeds.split(",")]
     trials = ablation.plan(
-        [spec.strip() for spec in quantizers.split(",")],
-        [int(seed) for seed in seeds.split(",")],
+        specs,
+        numbers,
         folder,
         options.arguments(),
         lambda spec, seed: options.build(quantizer__spec=spec, train__seed=seed),
@@ -38,6 +40,7 @@ def ablate(
         for trial in trials:
             typer.echo(trial.command)
         return
+    AblationDirectory(folder).write_plan(specs, numbers, [trial.run for trial in trials])
     statuses = ablation.run(trials, typer.echo)
     finished = [trial.run for trial, status in zip(trials, statuses, strict=False) if status in ("done", "skipped")]
     if finished:

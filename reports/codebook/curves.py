@@ -14,6 +14,7 @@ from ..page.style import (
     DEAD,
     LIVE,
     PALETTE,
+    dot,
     few_ticks,
     legend_beside,
     looks,
@@ -41,7 +42,7 @@ def _draw_group(axes: Axes, rows: Sequence[Mapping[str, Any]], names: Sequence[s
         values = series(rows, name)
         axes.plot(values.index, values, color=look["color"], alpha=0.25, linewidth=0.8)
         mean = smooth(values)
-        axes.plot(mean.index, mean, label=name.removeprefix(prefix), **look)
+        axes.plot(mean.index, mean, label=name.removeprefix(prefix), **look, **dot(len(mean)))
     drawn = np.concatenate([series(rows, name).to_numpy() for name in names])
     scale(axes, "y", log=bool((drawn[np.isfinite(drawn)] > 0).all()) and spans_decades(drawn, 10))
     legend_beside(axes)
@@ -50,21 +51,39 @@ def _draw_group(axes: Axes, rows: Sequence[Mapping[str, Any]], names: Sequence[s
 @theme()
 def validation(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Every figure of the validations, one pair of axes each."""
-    names = [name for name in keys(rows, "validation/") if name != "validation/images"]
+    names = validated(rows)
     figure, stack = stacked(len(names), height=1.5)
     for axes, name in zip(stack, names, strict=True):
         values = series(rows, name)
-        quantity = name.removeprefix("validation/").replace("_split", " in the whole split").replace("_", " ")
         axes.plot(values.index, values, marker="o", markersize=3, color=LIVE)
-        axes.set_title(f"{quantity} (validation)", loc="left")
-        axes.set_ylabel(_unit(name))
+        axes.set_title(f"{quantity(name)} (validation)", loc="left")
+        axes.set_ylabel(_called(name, UNITS | KINDS, "value"))
         few_ticks(axes.yaxis, 4)
     return figure
 
 
-def _unit(name: str) -> str:
-    units = {"codes_used": "codes", "perplexity": "codes", "psnr": "dB", "l1": "error", "l2": "error", "ssim": "index"}
-    return next((unit for part, unit in units.items() if part in name), "value")
+def logged_losses(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The losses of ``LOSS_GROUPS`` that were logged."""
+    return [name for prefix in LOSS_GROUPS for name in keys(rows, prefix)]
+
+
+def validated(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The figures of the validations."""
+    return [name for name in keys(rows, "validation/") if name != "validation/images"]
+
+
+def quantity(name: str) -> str:
+    """What a figure of a validation is, for people."""
+    return name.removeprefix("validation/").replace("_split", " in the whole split").replace("_", " ")
+
+
+def unit(name: str) -> str:
+    """The unit of a logged figure."""
+    return _called(name, UNITS, "no unit")
+
+
+def _called(name: str, words: Mapping[str, str], otherwise: str) -> str:
+    return next((word for part, word in words.items() if part in name), otherwise)
 
 
 @theme()
@@ -73,12 +92,14 @@ def usage(frame: pd.DataFrame, codebook_size: int) -> Figure:
     figure, (used, perplexity) = stacked(2)
     label = window_label(frame["window"].to_numpy())
     tokens = f"{short(frame['tokens'].median())} tokens"
-    used.plot(frame["step"], frame["ceiling_window"], color="#555555", linestyle="--", label="ceiling: uniform use")
-    used.plot(frame["step"], frame["codes_used_window"], color=LIVE, label="codes used")
+    lone = dot(len(frame))
+    look = {"color": "#555555", "linestyle": "--", **lone}
+    used.plot(frame["step"], frame["ceiling_window"], label="ceiling: uniform use", **look)
+    used.plot(frame["step"], frame["codes_used_window"], color=LIVE, label="codes used", **lone)
     used.set_ylabel(f"codes used, of {codebook_size:,}")
     used.set_title(f"codes used ({label}, {tokens})", loc="left")
     used.legend(loc="best", fontsize="small")
-    perplexity.plot(frame["step"], frame["perplexity_window"], color=PALETTE[2])
+    perplexity.plot(frame["step"], frame["perplexity_window"], color=PALETTE[2], **lone)
     perplexity.set_ylabel("perplexity, in codes")
     perplexity.set_title(f"perplexity ({label}, {tokens})", loc="left")
     for axes in (used, perplexity):
@@ -101,3 +122,6 @@ def resets(steps: NDArray[np.int64], window: NDArray[np.int64], count: NDArray[n
 
 #: Prefixes of the logged losses, one pair of axes each, with the label of the vertical axis.
 LOSS_GROUPS = {"loss/": "loss (no unit)", "quantizer/": "quantizer term (no unit)", "gan/": "adversarial term"}
+#: Units by what is in the name of a figure, and what those without one are called on an axis.
+UNITS = {"codes_used": "codes", "perplexity": "codes", "psnr": "dB"}
+KINDS = {"l1": "error", "l2": "error", "ssim": "index"}

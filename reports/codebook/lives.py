@@ -10,6 +10,7 @@ from ...diagnostics import stats
 from ...diagnostics.recording.trace import CodebookTrace
 from ..page.heat import Heat
 from ..page.numbers import bins
+from ..page.words import counted
 
 #: Tokens per code below which "no hit" may be bad luck: with 8, even use leaves a code out with exp(-8) = 0.03 %.
 TOKENS_PER_CODE = 8
@@ -49,7 +50,7 @@ class Recent:
     def __str__(self) -> str:
         records = "the last record" if self.records == 1 else f"the last {self.records} records"
         few = "" if self.enough else f", fewer than the {self.tokens_per_code} per code that a verdict takes"
-        return f"{records} ({self.steps:,} steps, {self.tokens:,} tokens{few})"
+        return f"{records} ({counted(self.steps, 'step')}, {counted(self.tokens, 'token')}{few})"
 
 
 def recent(trace: CodebookTrace, tokens_per_code: int = TOKENS_PER_CODE) -> Recent:

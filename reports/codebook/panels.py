@@ -10,6 +10,7 @@ from ...diagnostics.stats.lives import last_hits, life_order
 from ..page import logged
 from ..page.numbers import mean_in_time
 from ..page.sections import Panel
+from ..page.words import counted
 from . import curves, heatmaps, populations
 from .lives import Recent, gradient, heat, recent, usage_in_time
 
@@ -43,8 +44,8 @@ def codebook_panels(folder: Path) -> Iterator[Panel]:
         yield Panel(
             f"{trace.codebook}-resets",
             "Resets per window",
-            f"Codes re-initialised by the remedy, {int(count.sum()):,} in {len(count):,} records. Resets that go on at"
-            " the same height for the whole run replace the same codes again and again.",
+            f"Codes re-initialised by the remedy, {int(count.sum()):,} in {counted(len(count), 'record')}. Resets that"
+            " go on at the same height for the whole run replace the same codes again and again.",
             curves.resets(trace.steps, trace.window, count),
         )
 
@@ -55,7 +56,7 @@ def _usage(trace: CodebookTrace) -> Panel:
     return Panel(
         f"{trace.codebook}-usage",
         "Codes used and perplexity per window",
-        f"{len(frame):,} records, each over a {logged.window_label(trace.window)}"
+        f"{counted(len(frame), 'record')}, each over a {logged.window_label(trace.window)}"
         f" ({frame['tokens'].median():,.0f} tokens); the last: {end['codes_used_window']:,.0f} codes used where a"
         f" uniform codebook would show {end['ceiling_window']:,.0f} (dashed),"
         f" perplexity {end['perplexity_window']:,.1f}. These are figures per window: a whole split has"

@@ -6,7 +6,19 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..page.numbers import edges_for, log_histogram, quantile_bands
-from ..page.style import DEAD, LIVE, counts_axis, legend_beside, scale, single, spans_decades, spread, stacked, theme
+from ..page.style import (
+    DEAD,
+    LIVE,
+    counts_axis,
+    dot,
+    legend_beside,
+    scale,
+    single,
+    spans_decades,
+    spread,
+    stacked,
+    theme,
+)
 
 NORM = "code norm |e| (latent units)"
 
@@ -60,7 +72,8 @@ def norm_in_time(steps: NDArray[np.int64], norm: NDArray, dead: NDArray[np.bool_
         if np.isfinite(median).any():
             axes.fill_between(steps[taken], low, high, color=colour, alpha=0.25, linewidth=0)
             style = "-" if name == "live" else "--"
-            axes.plot(steps[taken], median, style, color=colour, label=f"{name} at the end: median, 5 to 95 %")
+            label = f"{name} at the end: median, 5 to 95 %"
+            axes.plot(steps[taken], median, style, color=colour, label=label, **dot(len(taken)))
     axes.set_ylabel(NORM)
     scale(axes, "y", log=spans_decades(np.concatenate(list(bands.values()), axis=None)))
     axes.legend(loc="best", fontsize="small")

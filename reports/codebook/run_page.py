@@ -2,24 +2,39 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ...diagnostics.errors import InputError
+from ...diagnostics.recording.trace import CodebookTrace
 from ..page import images, logged
 from ..page.facts import RunFacts, number
-from ..page.run_sections import circumstances, findings, newest_picture, not_measured, numbers
-from ..page.sections import Card, Panel, Section, hang, write_page
+from ..page.run_sections import (
+    circumstances,
+    findings,
+    looked_at,
+    newest_picture,
+    not_measured,
+    numbers,
+    single_look,
+    single_points,
+)
+from ..page.sections import Card, Panel, Section, Table, hang, write_page
 from ..page.tables import plus_minus
+from ..page.words import counted
 from . import curves
 from .panels import codebook_panels
+from .standing import standing
 
 
 def write_run_page(fact: RunFacts, folder: Path, progress: Callable[[str], None]) -> Path:
     """Write the report of one run into ``folder`` and return the page."""
     progress(f"{fact.name}: losses and samples")
-    sections = [verdict(fact), findings(fact), _training(fact, folder)]
+    short = verdict(fact)
+    short.missing += not_measured([fact])
+    sections = [short, *findings(fact), _training(fact, folder)]
     if not fact.run.codebooks():
         sections.append(Section("Codebooks", missing=["No codebook trace yet: no record of any codebook was written."]))
     for codebook in fact.run.codebooks():
@@ -33,8 +48,8 @@ def write_run_page(fact: RunFacts, folder: Path, progress: Callable[[str], None]
 
 
 def verdict(fact: RunFacts) -> Section:
-    """The numbers of the evaluation first: of the test split, or of whichever was evaluated."""
-    section = Section("In short", text=[f"The run is {fact.status}."])
+    """The numbers of the evaluation first, of the test split or of whichever was evaluated; a sentence per codebook."""
+    section = Section("In short", text=[f"The run is {fact.status}.", *_standings(fact)])
     splits = fact.splits()
     if "test" not in splits:
         section.missing.append("The test split was not evaluated: no evaluation-test.json.")
@@ -52,37 +67,44 @@ def verdict(fact: RunFacts) -> Section:
             Card(plus_minus(number(evaluation.get("perplexity_split")), decimals=1), "perplexity, in codes", over),
             Card(f"{plus_minus(number(evaluation.get('psnr')), decimals=2)} dB", "PSNR", images),
         ]
-        section.missing += not_measured(split, evaluation)
     return section
+
+
+def _standings(fact: RunFacts) -> list[str]:
+    sentences = []
+    for codebook in fact.run.codebooks():
+        with suppress(InputError):  # what is wrong with it stands where its figures would
+            sentences.append(str(standing(CodebookTrace.load(codebook, columns=()))))
+    return sentences
 
 
 def _training(fact: RunFacts, folder: Path) -> Section:
     section, sample = Section("Training"), newest_picture(fact.run.samples, "reconstructions")
-    if not any(logged.keys(fact.metrics, prefix) for prefix in curves.LOSS_GROUPS):
+    if not curves.logged_losses(fact.metrics):
         section.missing.append("No losses yet: metrics.jsonl holds none.")
-    if not logged.keys(fact.metrics, "validation/"):
+    if not curves.validated(fact.metrics):
         section.missing.append("No validation figures yet: metrics.jsonl holds none.")
     if sample is None:
         section.missing.append("No reconstructions yet: samples/ holds none.")
     section.pictures = hang(_training_panels(fact, sample), folder)
+    section.tables = list(_training_tables(fact, folder))
     return section
 
 
 def _training_panels(fact: RunFacts, sample: tuple[int, np.ndarray] | None) -> Iterator[Panel]:
     rows = fact.metrics
-    if any(logged.keys(rows, prefix) for prefix in curves.LOSS_GROUPS):
+    if logged.points(rows, curves.logged_losses(rows)) > 1:
         points = sum(any(key.startswith("loss/") for key in row) for row in rows)
         caption = (
-            f"Logged losses at {points:,} steps up to step {fact.last_step:,}: faint, as logged, each over one batch;"
-            " strong, a centred running mean over a fiftieth of them."
+            f"Logged losses at {counted(points, 'step')} up to step {fact.last_step:,}: faint, as logged, each over one"
+            " batch; strong, a centred running mean over a fiftieth of them."
         )
         yield Panel("losses", "Losses", caption, curves.losses(rows))
-    if names := logged.keys(rows, "validation/"):
-        points = len(logged.series(rows, names[0]))
-        over = max(logged.series(rows, "validation/images"), default=0)
+    if (looks := logged.points(rows, curves.validated(rows))) > 1:
+        over = looked_at(rows)
         caption = (
-            f"{points:,} looks at the validation split"
-            + (f", at {over:,.0f} images of it each" if over else "")
+            f"{counted(looks, 'look')} at the validation split"
+            + (f", at {counted(over, 'image')} of it each" if over else "")
             + ": no figure per window compares with these."
         )
         yield Panel("validation", "Validation", caption, curves.validation(rows))
@@ -90,6 +112,17 @@ def _training_panels(fact: RunFacts, sample: tuple[int, np.ndarray] | None) -> I
         step, image = sample
         caption = f"The same images at step {step:,}: originals in the upper row, reconstructions beneath them."
         yield Panel("reconstructions", "Reconstructions", caption, images.photo_rows(image), wide=True, photos=True)
+
+
+def _training_tables(fact: RunFacts, folder: Path) -> Iterator[Table]:
+    """What was logged once only."""
+    rows, losses, figures = fact.metrics, curves.logged_losses(fact.metrics), curves.validated(fact.metrics)
+    if logged.points(rows, losses) == 1:
+        names = {name: (name, curves.unit(name)) for name in losses}
+        yield single_points(rows, names, "Losses over one batch", "losses", folder)
+    if logged.points(rows, figures) == 1:
+        names = {name: (curves.quantity(name), curves.unit(name)) for name in figures}
+        yield single_look(rows, names, folder)
 
 
 def _codebook(codebook: Path, folder: Path) -> Section:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..page.style import few_ticks, legend_beside, looks, scale, spans_decades, stacked, theme
+from ..page.style import dot, few_ticks, legend_beside, looks, scale, spans_decades, stacked, theme
 
 
 def band(curves: Sequence[pd.Series]) -> pd.DataFrame:
@@ -26,14 +26,16 @@ def _draw_names(axes: Axes, curves: Mapping[str, Sequence[pd.Series]]) -> None:
     """One colour per name: thin lines for the seeds, a thick one for their mean, a band of one sd around it."""
     for (name, seeds), look in zip(curves.items(), looks(curves).values(), strict=True):
         if len(seeds) == 1:
-            axes.plot(seeds[0].index, seeds[0], label=f"{name} (1 seed, no band)", **look)
+            lone = dot(len(seeds[0]))
+            axes.plot(seeds[0].index, seeds[0], label=f"{name} (1 seed, no band)", **look, **lone)
             continue
         for seed in seeds:
-            axes.plot(seed.index, seed, alpha=0.45, linewidth=0.7, color=look["color"])
+            axes.plot(seed.index, seed, alpha=0.45, linewidth=0.7, color=look["color"], **dot(len(seed)))
         middle = band(seeds)
         spread = (middle["mean"] - middle["sd"], middle["mean"] + middle["sd"])
         axes.fill_between(middle.index, *spread, alpha=0.2, linewidth=0, color=look["color"])
-        axes.plot(middle.index, middle["mean"], label=f"{name} (n = {len(seeds)} seeds)", **look)
+        mean = middle["mean"]
+        axes.plot(mean.index, mean, label=f"{name} (n = {len(seeds)} seeds)", **look, **dot(len(mean)))
     legend_beside(axes)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ...diagnostics.ablation import AblationDirectory
 from ...diagnostics.errors import InputError
 from ...diagnostics.recording.trace import CodebookTrace
 from ...diagnostics.run import RunDirectory, flatten
@@ -15,11 +16,15 @@ from ..codebook import heatmaps
 from ..codebook.lives import heat, usage_in_time
 from ..codebook.run_page import verdict
 from ..page import logged
-from ..page.facts import SEVERITIES, RunFacts
+from ..page.facts import SEVERITIES, RunFacts, number
 from ..page.heat import Heat
+from ..page.run_sections import not_measured
 from ..page.sections import Panel, Section, hang, lay, write_page
+from ..page.tables import METRICS
+from ..page.words import counted
 from . import curves
 from .quantizers_table import comparison, group_by_quantizer
+from .reconstructions import reconstructions
 
 Groups = dict[str, list[RunFacts]]
 #: The settings that an ablation varies; any other difference is told on the page.
@@ -37,28 +42,41 @@ class Reduced:
 def write_ablation_page(runs: list[RunDirectory], folder: Path, progress: Callable[[str], None]) -> Path:
     """Write the comparison of ``runs`` into ``folder`` and return the page."""
     sections = ablation_sections(runs, folder, progress)
-    subtitle = f"{len(runs)} runs of {len(group_by_quantizer(runs))} quantizers"
+    subtitle = f"{counted(len(runs), 'run')} of {counted(len(group_by_quantizer(runs)), 'quantizer')}"
     return write_page(folder, f"Comparison {folder.resolve().parent.name}", subtitle, sections)
 
 
 def ablation_sections(runs: list[RunDirectory], folder: Path, progress: Callable[[str], None]) -> list[Section]:
-    """The comparison of ``runs`` of the first stage; figures and tables go to ``folder``."""
-    runs = sorted(runs, key=lambda run: RunFacts(run).quantizer)
+    """The comparison of ``runs`` of the first stage; figures and tables go to ``folder``.
+
+    They stand in the order of the ablation's plan, without one in that of the names of the quantizers and of the seeds.
+
+    Raises:
+        InputError: The plan cannot be read.
+    """
+    runs = AblationDirectory(folder.resolve().parent).in_order(sorted(runs, key=_quantizer_and_seed))
     groups = group_by_quantizer(runs)
     facts = [fact for group in groups.values() for fact in group]
     seeds = ", ".join(f"{name}: n = {len(group)}" for name, group in groups.items())
-    short = Section("In short", text=[f"{len(runs)} runs, {len(groups)} quantizers ({seeds})."])
-    short.missing += differences(facts)
+    both = f"{counted(len(runs), 'run')}, {counted(len(groups), 'quantizer')}"
+    short = Section("In short", text=[f"{both} ({seeds})."])
+    # What the table misses stands beneath it.
+    short.missing += differences(facts) + not_measured(facts, told={("test", metric.key) for metric in METRICS})
     short.tables.append(lay(comparison(runs), "Comparison", "comparison", folder))
     training = Section("Training", pictures=hang(_training(groups), folder))
     if not training.pictures:
         training.missing.append("No loss/l1 yet: no run has logged one.")
-    sections = [short, training]
+    sections = [short, training, reconstructions(groups, folder)]
     for codebook in sorted({path.name for fact in facts for path in fact.run.codebooks()}):
         sections.append(_codebook(codebook, groups, folder, progress))
-    if len(sections) == 2:
+    if not any(fact.run.codebooks() for fact in facts):
         sections.append(Section("Codebooks", missing=["No codebook trace yet in any run."]))
     return sections + [_run(fact, folder) for fact in facts]
+
+
+def _quantizer_and_seed(run: RunDirectory) -> tuple[str, float]:
+    fact = RunFacts(run)
+    return fact.quantizer, number(fact.setting("train.seed"))
 
 
 def differences(facts: list[RunFacts]) -> list[str]:
@@ -129,7 +147,8 @@ def _run(fact: RunFacts, folder: Path) -> Section:
     section.text.insert(0, f"Quantizer {fact.quantizer}, {size} codes, seed {fact.setting('train.seed', '?')}.")
     found = fact.findings()
     section.findings = [finding for finding in found if finding.get("severity") == SEVERITIES[0]]
-    section.text.append(f"Findings: {len(found)}; problems among them: {len(section.findings)}.")
+    if found:
+        section.text.append(f"Findings: {len(found)}; problems among them: {len(section.findings)}.")
     page = fact.run.report / "index.html"
     if page.exists():
         section.links["The report of this run"] = Path(os.path.relpath(page, folder)).as_posix()

@@ -34,14 +34,14 @@ def comparison(runs: list[RunDirectory], split: str = "test") -> pd.DataFrame:
 
 
 def group_by_quantizer(runs: Sequence[RunDirectory]) -> dict[str, list[RunFacts]]:
-    """First stages by quantizer spec, each group by seed; by codebook size too where the runs differ in it."""
+    """First stages by quantizer spec, and by codebook size where the runs differ in it, in the order of ``runs``."""
     facts = [fact for fact in map(RunFacts, runs) if not fact.is_transformer]
     sizes = {fact.setting("quantizer.codebook_size") for fact in facts}
     groups: dict[str, list[RunFacts]] = {}
     for fact in facts:
         size = f", K = {fact.setting('quantizer.codebook_size')}" if len(sizes) > 1 else ""
         groups.setdefault(fact.quantizer + size, []).append(fact)
-    return {name: sorted(group, key=lambda fact: number(fact.setting("train.seed"))) for name, group in groups.items()}
+    return groups
 
 
 def _value(fact: RunFacts, key: str, split: str) -> float:

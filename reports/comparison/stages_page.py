@@ -9,6 +9,7 @@ from ...diagnostics.run import RunDirectory
 from ..codebook.run_page import verdict, write_run_page
 from ..page import logged
 from ..page.facts import RunFacts
+from ..page.run_sections import not_measured
 from ..page.sections import Panel, Section, hang, lay_cells, write_page
 from ..transformer.run_page import codes_of_splits, in_short, write_transformer_page
 from . import curves
@@ -42,7 +43,7 @@ def _second_stages(facts: list[RunFacts], folder: Path) -> Section:
     above = folder.resolve().parent
     groups = group_by_settings(facts, above)
     frame = transformer_table(groups, above)
-    section = Section("Transformers")
+    section = Section("Transformers", missing=not_measured(facts))
     section.tables.append(lay_cells(frame, *table_for_people(frame), "Transformers", "transformers", folder))
     losses = {name: [logged.series(fact.metrics, "validation/nll") for fact in group] for name, group in groups.items()}
     if drawn := {name: [one for one in some if len(one)] for name, some in losses.items() if any(map(len, some))}:
@@ -57,6 +58,7 @@ def _second_stages(facts: list[RunFacts], folder: Path) -> Section:
 def _first_stage(fact: RunFacts, folder: Path, progress: Progress) -> Section:
     section = verdict(fact)
     section.title = f"First stage: {name_below(fact.run.path, folder.parent)}"
+    section.missing += not_measured([fact])
     size = fact.setting("quantizer.codebook_size", "?")
     section.text.insert(0, f"Quantizer {fact.quantizer}, {size} codes, data {fact.setting('data.spec', 'unknown')}.")
     return _linked(section, write_run_page(fact, _report(fact), progress), folder)

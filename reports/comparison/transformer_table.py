@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...diagnostics.run import flatten
 from ..page.facts import RunFacts, number
-from ..page.tables import plus_minus
+from ..page.tables import plus_minus, spreads
 
 #: Settings in which runs of one group differ.
 SEEDS = ("train.seed", "sampling.seed")
@@ -97,8 +97,7 @@ def table_for_people(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     columns = {"run": "Run", "first_stage": "First stage", "condition": "Condition", "size": "Size"}
     text = pd.DataFrame({heading: frame[name] for name, heading in columns.items()})
     for key, heading, decimals, _ in FIGURES:
-        pairs = zip(frame[f"{key}_mean"], frame[f"{key}_sd"], strict=True)
-        text[heading] = [plus_minus(*pair, decimals=decimals) for pair in pairs]
+        text[heading] = spreads([*frame[f"{key}_mean"]], [*frame[f"{key}_sd"]], decimals)
     ends = zip(frame["total_variation_low"], frame["total_variation_high"], strict=True)
     variation = FIGURES[3].heading
     text[variation] = [

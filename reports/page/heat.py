@@ -6,11 +6,12 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .style import NOTHING, few_ticks, log_ticks
+from .words import counted
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,21 @@ class Heat:
         codes = int(np.diff(self.codes).max())
         if codes == self.records == 1:
             return ""
-        code, record = f"{codes} code{'s' * (codes > 1)}", f"{self.records} record{'s' * (self.records > 1)}"
-        return f" A cell is the maximum over up to {code} × {record}, so that no life is lost."
+        over = f"{counted(codes, 'code')} × {counted(self.records, 'record')}"
+        return f" A cell is the maximum over up to {over}, so that no life is lost."
 
 
-def draw_heat(axes: Axes, heat: Heat, norm: LogNorm, colours: str) -> QuadMesh:
-    """Draw a grid with its codes downwards: zeros in ``NOTHING``, what was not recorded in white."""
-    under = (norm.vmin or 1.0) / 10  # a logarithm has no place for zero: the colour below the scale stands for it
-    shown = np.ma.masked_invalid(np.where(heat.values == 0, under, heat.values))
-    palette = colormaps[colours].with_extremes(under=NOTHING, bad="white")
+def draw_heat(axes: Axes, heat: Heat, norm: Normalize, colours: str) -> QuadMesh:
+    """Draw a grid with its codes downwards, ``NOTHING`` where there was nothing.
+
+    On a logarithmic scale that is a zero, and what was not recorded is white; on a linear one zero is a number like any
+    other, and nothing is what was not recorded.
+    """
+    values, palette = heat.values, colormaps[colours].with_extremes(bad=NOTHING)
+    if isinstance(norm, LogNorm):  # it has no place for zero: the colour below the scale stands for it
+        values = np.where(values == 0, (norm.vmin or 1.0) / 10, values)
+        palette = palette.with_extremes(under=NOTHING, bad="white")
+    shown = np.ma.masked_invalid(values)
     mesh = axes.pcolormesh(heat.steps, heat.codes, shown, norm=norm, cmap=palette, rasterized=True)
     axes.set_ylim(heat.codes[-1], 0)
     axes.set_xlim(heat.steps[0], heat.steps[-1])
@@ -54,7 +61,12 @@ def draw_heat(axes: Axes, heat: Heat, norm: LogNorm, colours: str) -> QuadMesh:
 
 
 def colour_bar(figure: Figure, mesh: QuadMesh, axes: Axes | list[Axes], label: str) -> None:
-    """A logarithmic colour bar beside ``axes``; the colour below its scale stands for zero."""
-    bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30, extend="min", extendfrac=0.06)
-    log_ticks(bar.ax.yaxis)
+    """The colour bar of ``draw_heat`` beside ``axes``.
+
+    Below a logarithmic scale it has the colour of zero; a linear one goes on at both ends, for values beyond them.
+    """
+    log = isinstance(mesh.norm, LogNorm)
+    ends = {"extend": "min", "extendfrac": 0.06} if log else {"extend": "both", "extendfrac": 0.03}
+    bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30, **ends)
+    (log_ticks if log else few_ticks)(bar.ax.yaxis)
     bar.set_label(label)

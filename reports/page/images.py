@@ -1,5 +1,8 @@
 """Figures that are images."""
 
+from collections.abc import Sequence
+from textwrap import wrap
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -9,11 +12,25 @@ from .style import DPI, single, theme
 @theme()
 def photo_rows(image: np.ndarray) -> Figure:
     """A grid of images (H, W, 3): a row of originals above a row of reconstructions."""
+    return _rows(image, ["original", "reconstruction"], beside=0.6, rotation=90)
+
+
+@theme()
+def named_rows(image: np.ndarray, names: Sequence[str], letters: int = 18) -> Figure:
+    """A grid of images (H, W, 3) with a name to the left of each of its rows, broken into lines of few ``letters``."""
+    lines = ["\n".join(wrap(name.replace(":", ": "), letters)) for name in names]
+    widest = max(len(line) for name in lines for line in name.split("\n"))
+    return _rows(image, lines, beside=0.6 + 0.09 * widest, rotation=0)
+
+
+def _rows(image: np.ndarray, names: Sequence[str], beside: float, rotation: float) -> Figure:
+    """``image`` at most 9.4 inches wide, with ``beside`` inches more for names; a row is at most 2 inches high."""
     height, width = image.shape[:2]
-    figure, axes = single(width=10.0, height=max(1.0, 9.4 * height / width + 0.3))
+    inches = min(9.4, 2.0 * len(names) * width / height)
+    figure, axes = single(width=inches + beside, height=max(1.0, inches * height / width + 0.3))
     axes.imshow(image, cmap="gray", interpolation="nearest" if width < 600 else "antialiased")
     axes.set_xticks([])
-    axes.set_yticks([height / 4, 3 * height / 4], ["original", "reconstruction"], rotation=90, va="center")
+    axes.set_yticks((np.arange(len(names)) + 0.5) * height / len(names), names, rotation=rotation, va="center")
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)

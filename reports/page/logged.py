@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .words import counted
+
 
 def series(rows: Sequence[Mapping[str, Any]], key: str) -> pd.Series:
     """The logged values of ``key`` over the steps at which it was logged as a number; the last one where twice."""
@@ -20,6 +22,11 @@ def keys(rows: Sequence[Mapping[str, Any]], prefix: str) -> list[str]:
     return [key for key in seen if key.startswith(prefix)]
 
 
+def points(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> int:
+    """The most steps at which one of ``names`` was logged."""
+    return max((len(series(rows, name)) for name in names), default=0)
+
+
 def smooth(values: pd.Series) -> pd.Series:
     """Centred running mean over a fiftieth of the points."""
     return values.rolling(max(1, len(values) // 50), center=True, min_periods=1).mean()
@@ -29,5 +36,5 @@ def window_label(window: NDArray[np.int64]) -> str:
     """How a per-window figure names its window: "window of 10 steps", or the range where windows differ."""
     low, high = int(window.min()), int(window.max())
     if low == high:
-        return f"window of {low} step{'s' * (low > 1)}"
+        return f"window of {counted(low, 'step')}"
     return f"window of {low} to {high} steps"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,71 @@ import numpy as np
 import pandas as pd
 from matplotlib.image import imread
 
+from . import logged
 from .facts import RunFacts, number
-from .sections import Section, lay
+from .sections import Section, Table, lay
+from .words import counted
 
 _NO_FIGURES = ("split", "step", "missing", "checkpoint", "grid", "sampling")
 
 
-def not_measured(split: str, evaluation: dict[str, Any]) -> list[str]:
-    """One line on what an evaluation could not measure, and why; none where it measured everything."""
-    reasons = "; ".join(f"{key} ({reason})" for key, reason in (evaluation.get("missing") or {}).items())
-    return [f"Not measured on the {split} split: {reasons}."] if reasons else []
+def not_measured(facts: Sequence[RunFacts], told: Container[tuple[str, str]] = ()) -> list[str]:
+    """What the evaluations at the top of the page could not measure, and why; nothing where they measured everything.
+
+    Args:
+        facts: The runs of the page.
+        told: Pairs of split and figure whose reason stands elsewhere.
+
+    Returns:
+        One line for all that is true of the same runs; it names them where they are not all.
+    """
+    runs: dict[tuple[str, str, str], list[str]] = {}
+    for fact in facts:
+        for split in fact.splits()[:1]:
+            for key, reason in (fact.evaluation(split).get("missing") or {}).items():
+                if (split, key) not in told:
+                    runs.setdefault((split, key, reason), []).append(fact.name)
+    lines: dict[str, list[str]] = {}
+    for (split, key, reason), names in runs.items():
+        of = "" if len(names) == len(facts) else f" of {', '.join(names)}"
+        lines.setdefault(f"the {split} split{of}", []).append(f"{key} ({reason})")
+    return [f"Not measured on {where}: {'; '.join(reasons)}." for where, reasons in lines.items()]
 
 
-def findings(fact: RunFacts) -> Section:
-    """What the checks found, the most severe first."""
-    if not fact.run.findings.exists():
-        return Section("Findings", missing=["The run was not diagnosed yet: no findings.jsonl."])
+def findings(fact: RunFacts) -> list[Section]:
+    """What the checks found, the most severe first; no section where they found nothing."""
     found = fact.findings()
-    return Section("Findings", findings=found, text=[] if found else ["The checks found nothing to report."])
+    return [Section("Findings", findings=found)] if found else []
+
+
+def single_points(
+    rows: Sequence[Mapping[str, Any]], names: Mapping[str, tuple[str, str]], title: str, file: str, folder: Path
+) -> Table:
+    """What was logged at a single step, as a table: a curve takes two points at least.
+
+    Args:
+        rows: The logged steps.
+        names: Keys of which at least one was logged, each with what it is and its unit.
+        title: What they are and over what; the step is added.
+        file: Stem of the files of the table.
+        folder: Where the page will be.
+    """
+    found = {name: values for name in names if len(values := logged.series(rows, name))}
+    lines = [(names[name][0], values.iloc[-1], names[name][1]) for name, values in found.items()]
+    step = max(values.index[-1] for values in found.values())
+    frame = pd.DataFrame(lines, columns=["figure", "value", "unit"])
+    return lay(frame, f"{title} at step {step:,}", file, folder)
+
+
+def single_look(rows: Sequence[Mapping[str, Any]], names: Mapping[str, tuple[str, str]], folder: Path) -> Table:
+    """As ``single_points``, of the one look that a run took at its validation split."""
+    over = f" over {counted(images, 'image')}" if (images := looked_at(rows)) else ""
+    return single_points(rows, names, f"Validation{over}", "validation", folder)
+
+
+def looked_at(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Images that a look at the validation split took at most, 0 where no look says so."""
+    return int(max(logged.series(rows, "validation/images"), default=0))
 
 
 def newest_picture(folder: Path, name: str) -> tuple[int, np.ndarray] | None:

@@ -121,6 +121,11 @@ def legend_beside(axes: Axes, **options: object) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", **options)
 
 
+def dot(n: int) -> dict:
+    """How a curve of ``n`` points is drawn besides its line: one point alone has no line, and is a dot."""
+    return {"marker": "o", "markersize": 4} if n == 1 else {}
+
+
 def spread(n: int) -> NDArray[np.floating]:
     """Places in [0, 1) that part points which would hide each other: multiples of the golden ratio."""
     return np.arange(n) * 0.6180339887 % 1

@@ -45,6 +45,17 @@ def plus_minus(mean: float, sd: float = math.nan, decimals: int | None = None) -
     return f"{mean:,.{decimals}f} ± {sd:,.{decimals}f}"
 
 
+def spreads(means: Sequence[float], sds: Sequence[float], decimals: int | None = None) -> list[str]:
+    """``plus_minus`` for a column.
+
+    A column of whole numbers in which runs of one row never differ counts what is given and not measured, such as
+    parameters: their ± 0 would say nothing, and is left out.
+    """
+    given = all(math.isnan(mean) or float(mean).is_integer() for mean in means) and not any(sd > 0 for sd in sds)
+    spread = [math.nan] * len(means) if given else sds
+    return [plus_minus(*pair, decimals=decimals) for pair in zip(means, spread, strict=True)]
+
+
 def for_people(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """A frame as text cells, and its footnotes: the columns of each metric joined, the notes taken out.
 
@@ -56,9 +67,9 @@ def for_people(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         key, _, part = column.rpartition("_")
         if key in joined and part == "mean":
             metric = joined[key]
-            pairs = zip(frame[column], frame[f"{key}_sd"], strict=True)
             split = frame["split"].iloc[0] if len(frame) else ""
-            text[metric.heading.format(split=split)] = [plus_minus(*pair, decimals=metric.decimals) for pair in pairs]
+            cells = spreads([*frame[column]], [*frame[f"{key}_sd"]], metric.decimals)
+            text[metric.heading.format(split=split)] = cells
         elif column not in ("notes", "split") and not (key in joined and part == "sd"):
             text["Runs (n)" if column == "n" else column.capitalize()] = [_cell(value) for value in frame[column]]
     return text, _footnotes(frame)
@@ -71,15 +82,18 @@ def _cell(value: object) -> str:
 
 
 def _footnotes(frame: pd.DataFrame) -> list[str]:
-    """One line per reason, naming the rows that it is true of."""
+    """One line per reason, naming the rows that it is true of where they are not all."""
     if "notes" not in frame:
         return []
     rows: dict[str, list[str]] = {}
     for name, notes in zip(frame["quantizer"], frame["notes"], strict=True):
         for note in notes.split("; ") if notes else []:
             rows.setdefault(note, []).append(name)
-    lines = [f"{note} ({', '.join(names)})." for note, names in rows.items()]
-    return ["Mean ± sample standard deviation over the n runs, which differ by seed; one run has no ±.", *lines]
+    lines = [
+        f"{note}." if len(names) == len(frame) else f"{note} ({', '.join(names)})." for note, names in rows.items()
+    ]
+    spread = "Mean ± sample standard deviation over the n runs, which differ by seed"
+    return [f"{spread}; one run has no ±, nor have counts that no seed changes.", *lines]
 
 
 def write_table(frame: pd.DataFrame, stem: Path) -> list[Path]:

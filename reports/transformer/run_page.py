@@ -8,13 +8,22 @@ from typing import Any
 from ...diagnostics import stats
 from ...diagnostics.errors import InputError
 from ...diagnostics.recording.code_use import CodeUse, PositionUse
-from ..page import images
+from ..page import images, logged
 from ..page.facts import RunFacts, number
-from ..page.logged import series
-from ..page.run_sections import circumstances, findings, newest_picture, not_measured, numbers
-from ..page.sections import Card, Panel, Section, hang, lay_cells, write_page
+from ..page.run_sections import (
+    circumstances,
+    findings,
+    looked_at,
+    newest_picture,
+    not_measured,
+    numbers,
+    single_look,
+    single_points,
+)
+from ..page.sections import Card, Panel, Section, Table, hang, lay_cells, write_page
 from ..page.style import short
 from ..page.tables import plus_minus
+from ..page.words import counted
 from . import token_figures
 from .code_panels import code_panels, position_panels
 from .code_tables import NOTE, codes_for_people, largest_gaps, worst_learned
@@ -35,8 +44,8 @@ def write_transformer_page(fact: RunFacts, folder: Path, progress: Callable[[str
     progress(f"{fact.name}: losses and samples")
     uses, broken = codes_of_splits(fact)
     short = in_short(fact, uses)
-    short.missing += broken
-    sections = [short, findings(fact), _training(fact, uses, folder), _samples(fact, folder)]
+    short.missing += not_measured([fact]) + broken
+    sections = [short, *findings(fact), _training(fact, uses, folder), _samples(fact, folder)]
     if not uses:
         sections.append(Section("Codes", missing=["No codes yet: no split was evaluated, no codes-test.parquet."]))
     for split, use in uses.items():
@@ -80,7 +89,6 @@ def in_short(fact: RunFacts, uses: dict[str, CodeUse]) -> Section:
         section.missing.append("The test split was not evaluated: no evaluation-test.json.")
     for split in splits[:1]:
         section.cards = _cards(split, fact.evaluation(split))
-        section.missing += not_measured(split, fact.evaluation(split))
         if split in uses:
             section.cards.insert(-1, _learned(split, uses[split]))
             section.missing += _disagreement(split, fact.evaluation(split), uses[split])
@@ -149,24 +157,39 @@ def _disagreement(split: str, evaluation: dict[str, Any], use: CodeUse) -> list[
 
 def _training(fact: RunFacts, uses: dict[str, CodeUse], folder: Path) -> Section:
     section, rows = Section("Training"), fact.metrics
-    points, looks = len(series(rows, "loss/nll")), len(series(rows, "validation/nll"))
+    points, looks = len(logged.series(rows, "loss/nll")), len(logged.series(rows, "validation/nll"))
     if not points:
         section.missing.append("No loss yet: metrics.jsonl holds no loss/nll.")
     if not looks:
         section.missing.append("No validation figures yet: metrics.jsonl holds none.")
     if not points and not looks:
         return section
+    if looks == 1:
+        section.tables.append(_only_look(rows, folder))
+    if points == 1:
+        names = {"loss/nll": ("NLL", token_figures.NATS), "optimizer/lr": ("learning rate", "no unit")}
+        section.tables.append(single_points(rows, names, "Training over one batch", "training", folder))
+    if max(points, looks) == 1:
+        return section
     known = next((float(stats.entropy(use.train)) for use in uses.values()), None)
-    over = max(series(rows, "validation/images"), default=0)
+    over = looked_at(rows)
     caption = (
-        f"NLL in nats per token, logged at {points:,} steps up to step {fact.last_step:,}: faint, one batch each;"
-        f" strong, a centred running mean over a fiftieth of them; dashed, {looks:,} looks at the validation split"
-        + (f" ({over:,.0f} images each)" if over else "")
+        f"NLL in nats per token, logged at {counted(points, 'step')} up to step {fact.last_step:,}: faint, one batch"
+        " each; strong, a centred running mean over a fiftieth of them; dashed, "
+        + f"{counted(looks, 'look')} at the validation split"
+        + (f" ({counted(over, 'image')} each)" if over else "")
         + ". A validation NLL that rises while the training NLL falls is learning by heart."
         + (" Horizontal: what a model that knows only how frequent each code is would reach." if known else "")
     )
     section.pictures = hang([Panel("learning", "NLL", caption, token_figures.learning(rows, known), wide=True)], folder)
     return section
+
+
+def _only_look(rows: token_figures.Rows, folder: Path) -> Table:
+    units = {"nll": token_figures.NATS, "top1": "share of the tokens"}
+    names = [key.removeprefix("validation/") for key in logged.keys(rows, "validation/")]
+    names = {f"validation/{name}": (name, units.get(name, "no unit")) for name in names if name != "images"}
+    return single_look(rows, names, folder)
 
 
 def _samples(fact: RunFacts, folder: Path) -> Section:

@@ -4,16 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..page.heat import Heat
+from ..page.heat import Heat, colour_bar, draw_heat
 from ..page.logged import series, smooth
-from ..page.style import DEAD, LIVE, NOTHING, few_ticks, scale, spans_decades, spread, theme
+from ..page.style import DEAD, LIVE, dot, few_ticks, scale, spans_decades, spread, theme
 from .code_figures import point_size
 from .token_numbers import Bands
 
@@ -24,7 +22,7 @@ NATS = "nats per token"
 @theme()
 def learning(rows: Rows, by_frequency: float | None) -> Figure:
     """NLL in training and validation, with that of the frequencies alone where known, accuracy, learning rate."""
-    names = [name for name in ("validation/top1", "optimizer/lr") if len(series(rows, name))]
+    names = [name for name in ("validation/top1", "optimizer/lr") if len(series(rows, name)) > 1]
     heights = [2.2, *[1.0] * len(names)]
     figure = Figure(figsize=(10.0, 0.7 + 1.35 * sum(heights)), layout="constrained")
     stack = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -49,7 +47,7 @@ def _draw_nll(axes: Axes, rows: Rows, by_frequency: float | None) -> None:
     axes.plot(training.index, training, color=LIVE, alpha=0.25, linewidth=0.8)
     if len(training):
         mean = smooth(training)
-        axes.plot(mean.index, mean, color=LIVE, label="training")
+        axes.plot(mean.index, mean, color=LIVE, label="training", **dot(len(mean)))
     if len(validation):
         axes.plot(validation.index, validation, "--", marker="o", markersize=3, color=DEAD, label="validation")
     if by_frequency is not None:
@@ -66,11 +64,13 @@ def nll_in_time(nll: Heat, excess: Heat) -> Figure:
     figure = Figure(figsize=(12.0, 5.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     low, high = _range(nll.values)
-    mesh = _draw_heat(left, nll, Normalize(low, max(high, low + 1e-3)), "viridis")
-    _colours(figure, mesh, left, "NLL (nats)")
+    mesh = draw_heat(left, nll, Normalize(low, max(high, low + 1e-3)), "viridis")
+    colour_bar(figure, mesh, left, "NLL (nats)")
     most = max(1e-3, *np.abs(_range(excess.values)))
-    mesh = _draw_heat(right, excess, Normalize(-most, most), "RdBu_r")
-    _colours(figure, mesh, right, "NLL + ln p (nats)")
+    mesh = draw_heat(right, excess, Normalize(-most, most), "RdBu_r")
+    colour_bar(figure, mesh, right, "NLL + ln p (nats)")
+    for axes in (left, right):
+        axes.set_xlabel("optimizer step")
     left.set_ylabel("codes, by their training frequency")
     return figure
 
@@ -80,25 +80,6 @@ def _range(values: NDArray) -> tuple[float, float]:
     there = values[np.isfinite(values)]
     low, high = np.quantile(there, (0.005, 0.995)) if there.size else (0.0, 1.0)
     return float(low), float(high)
-
-
-def _draw_heat(axes: Axes, heat: Heat, norm: Normalize, colours: str) -> QuadMesh:
-    palette = colormaps[colours].with_extremes(bad=NOTHING)
-    shown = np.ma.masked_invalid(heat.values)
-    mesh = axes.pcolormesh(heat.steps, heat.codes, shown, norm=norm, cmap=palette, rasterized=True)
-    axes.set_ylim(heat.codes[-1], 0)
-    axes.set_xlim(heat.steps[0], heat.steps[-1])
-    axes.grid(False)
-    axes.set_xlabel("optimizer step")
-    for axis in (axes.xaxis, axes.yaxis):
-        few_ticks(axis)
-    return mesh
-
-
-def _colours(figure: Figure, mesh: QuadMesh, axes: Axes, label: str) -> None:
-    bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30, extend="both", extendfrac=0.03)
-    bar.set_label(label)
-    few_ticks(bar.ax.yaxis)
 
 
 @theme()
@@ -114,7 +95,7 @@ def rows_in_time(steps: NDArray[np.int64], drawn: Mapping[str, Bands]) -> Figure
         ):
             if np.isfinite(median).any():
                 axes.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
-                axes.plot(steps, median, style, color=colour, label=label)
+                axes.plot(steps, median, style, color=colour, label=label, **dot(len(steps)))
                 zero += [label] * bool(np.nanmax(high) == 0)
         scale(axes, "y", log=spans_decades(np.concatenate(both, axis=None)))
         if zero:

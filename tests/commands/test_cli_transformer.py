@@ -80,7 +80,7 @@ def pixels(path: Path) -> np.ndarray:
 BEGIN = "train --stage transformer --out new"
 BAD_INPUT = [
     ("no first stage", BEGIN, ["--from RUN"]),
-    ("first stage that is none", f"{BEGIN} --from nowhere", ["first stage nowhere is not a run"]),
+    ("first stage that is none", f"{BEGIN} --from nowhere", ["nowhere is not a run"]),
     ("first stage that is not finished", f"{BEGIN} --from begun", ["begun is not finished", "--resume --out begun"]),
     ("first stage that is a second", f"{BEGIN} --from run", ["first stage run", "'transformer'", "vqgan"]),
     ("another codebook size", f"{BEGIN} --from first --codebook-size 16", ["first has 8 codes", "16"]),

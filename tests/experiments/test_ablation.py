@@ -1,3 +1,4 @@
+import json
 import shlex
 import subprocess
 import sys
@@ -99,6 +100,34 @@ def test_dry_run_prints_a_command_per_run_and_writes_nothing(place, tiny):
     assert snapshot(place) == before
 
 
+def test_an_ablation_leaves_its_plan_before_the_first_run(place, tiny, monkeypatch):
+    seen = []
+
+    def look(trials, tell):
+        seen.append(json.loads((place / "to come/ablation.json").read_text()))
+        return ["interrupted"]
+
+    monkeypatch.setattr(ablation, "run", look)
+    words = [*tiny, "--quantizers", "standard, gumbel:kl_weight=0.01,ema", "--seeds", "1,0", "--out", "to come"]
+    assert call("ablate", *words).code == 130
+    names = ["standard-seed", "gumbel,kl_weight=0.01-seed", "ema-seed"]
+    assert seen == [
+        {
+            "quantizers": ["standard", "gumbel:kl_weight=0.01", "ema"],
+            "seeds": [1, 0],
+            "runs": [f"{name}{seed}" for name in names for seed in (1, 0)],
+        }
+    ]
+
+
+def test_an_ablation_in_the_place_of_a_file_is_refused_in_one_line(place, tiny):
+    (place / "a file").write_text("")
+    answer = call("ablate", *tiny, "--quantizers", "ema", "--out", "a file")
+    assert answer.code == 2
+    assert answer.err.startswith("vqtool: cannot write a file/ablation.json")
+    assert answer.err.count("\n") == 1
+
+
 def test_a_printed_command_runs_the_planned_run(place, tiny):
     words = [*tiny, "--skip-unreadable", "--debug", "--quantizers", "ema+reset", "--seeds", "5", "--out", "one by one"]
     line = call("ablate", *words, "--dry-run").out.strip()
@@ -143,9 +172,10 @@ def test_an_ablation_that_is_run_again_skips_what_is_finished(place, tiny, first
     before = snapshot(folder)
     answer = call("ablate", *tiny, "--quantizers", ",".join(GOOD), "--out", "ablation")
     assert (answer.code, answer.err) == (0, "")
-    runs = [name for name in before if not name.startswith("comparison")]
+    of_all = ("comparison", "ablation.json")
+    runs = [name for name in before if not name.startswith(of_all)]
     assert {name: before[name] for name in runs} == {
-        name: found for name, found in snapshot(folder).items() if not name.startswith("comparison")
+        name: found for name, found in snapshot(folder).items() if not name.startswith(of_all)
     }
     assert "report: vqtool report ablation" in answer.out
 

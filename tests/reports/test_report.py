@@ -119,7 +119,6 @@ def test_a_run_just_begun_says_what_is_missing(tmp_path):
         "No losses yet",
         "No codebook trace yet",
         "not evaluated",
-        "not diagnosed",
         "No numbers",
     ):
         assert line in text
@@ -162,7 +161,7 @@ def ablation(tmp_path_factory) -> Path:
 def test_several_runs_become_a_comparison(ablation):
     names = {path.stem for path in (ablation / "report" / "figures").glob("*.png")}
     usage = {"quantize-codes-used-window", "quantize-perplexity-window"}
-    assert names == {"ablation-l1", "quantize-collapse-side-by-side"} | usage
+    assert names == {"ablation-l1", "reconstructions", "quantize-collapse-side-by-side"} | usage
     assert (ablation / "report" / "tables" / "comparison.csv").is_file()
 
 

@@ -22,3 +22,9 @@ def test_one_seed_has_no_band_and_says_so():
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["ema (n = 2 seeds)", "standard (1 seed, no band)"]
+
+
+def test_a_curve_of_one_point_is_a_dot():
+    curves_of = {"ema": [pd.Series({1: 1.0})], "standard": [pd.Series({1: 1.0, 2: 2.0})]}
+    one, two = curves.loss_by_name(curves_of, "loss").axes[0].get_lines()
+    assert (one.get_marker(), two.get_marker()) == ("o", "None")

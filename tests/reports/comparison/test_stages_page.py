@@ -74,6 +74,12 @@ def test_transformers_get_a_table_and_one_figure_of_their_validation(many):
     assert {path.stem for path in (many / "report" / "tables").iterdir()} == {"transformers", "comparison"}
 
 
+def test_what_no_transformer_could_measure_is_said_once(many):
+    text = (many / "report" / "index.html").read_text()
+    assert text.count("Not measured on the test split: fid (fewer than 2048 images).") == 1
+    assert text.count("no weights of the perceptual network") == 1
+
+
 def test_several_first_stages_are_compared_without_the_transformers(many):
     text = (many / "report" / "index.html").read_text()
     assert "2 runs, 2 quantizers (ema: n = 1, standard: n = 1)" in text

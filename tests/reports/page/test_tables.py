@@ -9,7 +9,7 @@ from vqtool.diagnostics.run import RunDirectory
 from vqtool.reports import comparison, write_table
 from vqtool.reports.page.facts import RunFacts
 from vqtool.reports.page.run_sections import final_numbers
-from vqtool.reports.page.tables import for_people, latex, markdown, plus_minus
+from vqtool.reports.page.tables import for_people, latex, markdown, plus_minus, spreads
 
 
 def evaluate(run: RunDirectory, **figures):
@@ -51,7 +51,42 @@ def test_codes_used_are_named_after_the_whole_split(runs):
 def test_a_missing_metric_is_a_dash_with_its_reason_in_a_footnote(runs):
     text, notes = for_people(comparison(runs))
     assert text["rFID ↓"].tolist() == ["–", "–"]
-    assert "rFID missing: fewer than 2048 images (ema_1, gumbel)." in notes
+    assert "rFID missing: fewer than 2048 images." in notes
+
+
+def test_a_reason_that_is_not_true_of_all_names_its_quantizers(runs):
+    evaluate(runs[2], missing={"rfid": "no weights"})
+    _, notes = for_people(comparison(runs))
+    assert "rFID missing: fewer than 2048 images (ema_1)." in notes
+    assert "rFID missing: no weights (gumbel)." in notes
+
+
+def test_counts_that_no_seed_changes_have_no_plus_minus(runs):
+    text, _ = for_people(comparison(runs))
+    assert text["Trainable parameters"].tolist() == ["1,000", "1,000"]
+    assert text["Codes used (whole test split)"].tolist() == ["32", "32"]
+    assert text["PSNR (dB) ↑"].tolist() == ["21.00 ± 1.41", "30.00"]
+
+
+def test_a_count_that_a_seed_changes_keeps_its_plus_minus_in_every_row(runs):
+    evaluate(runs[0], codes_used_split=30)
+    runs.append(write_run(runs[0].path.parent / "gumbel-1", "gumbel", 1))
+    text, _ = for_people(comparison(runs))
+    assert text["Codes used (whole test split)"].tolist() == ["31.0 ± 1.4", "32.0 ± 0.0"]
+    assert text["L2 ↓"].tolist() == ["0.00400 ± 0.00000"] * 2
+
+
+@pytest.mark.parametrize(
+    ("means", "sds", "cells"),
+    [
+        ([5.0, 7.0], [0.0, math.nan], ["5", "7"]),
+        ([5.0, math.nan], [0.0, math.nan], ["5", "–"]),
+        ([5.0, 7.5], [0.0, 0.0], ["5 ± 0", "8 ± 0"]),
+        ([5.0, 7.0], [0.0, 1.0], ["5 ± 0", "7 ± 1"]),
+    ],
+)
+def test_only_a_column_of_equal_whole_numbers_is_without_plus_minus(means, sds, cells):
+    assert spreads(means, sds, 0) == cells
 
 
 def test_a_run_that_lacks_what_others_have_is_told(runs):

@@ -155,6 +155,27 @@ def test_a_run_before_its_evaluation_shows_its_training(tmp_path):
     assert "targets that the trace saw" in text
 
 
+def test_a_run_without_findings_has_no_section_for_them(tmp_path):
+    run = write_light_run(tmp_path / "run")
+    run.findings.unlink()
+    assert "Findings" not in write_report(run.path).read_text()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_single_look_at_the_validation_split_is_a_table(tmp_path, steps):
+    run = write_light_run(tmp_path / "run")
+    rows: list[dict] = [{"step": step, "loss/nll": 5.0, "optimizer/lr": 1e-3} for step in range(1, steps + 1)]
+    look = {"step": steps, "validation/nll": 4.5, "validation/top1": 0.25, "validation/images": 128}
+    run.metrics.write_text("".join(json.dumps(row) + "\n" for row in [*rows, look]))
+    text = write_report(run.path).read_text()
+    assert f"Validation over 128 images at step {steps}" in text
+    laid = pd.read_csv(run.report / "tables" / "validation.csv").to_numpy().tolist()
+    assert laid == [["nll", 4.5, "nats per token"], ["top1", 0.25, "share of the tokens"]]
+    assert (run.report / "figures" / "learning.png").exists() == (steps > 1)
+    assert ("Training over one batch at step 1" in text) == (steps == 1)
+    assert ("1 look at the validation split (128 images each)" in text) == (steps > 1)
+
+
 def test_the_newest_samples_are_shown(tmp_path):
     run = write_light_run(tmp_path / "run")
     write_pictures(run, 20)

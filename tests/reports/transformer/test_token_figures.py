@@ -217,7 +217,15 @@ def test_a_trace_without_any_evaluation_orders_codes_by_what_it_saw(run, trace):
 def test_the_learning_curve_draws_what_was_logged_and_no_more():
     rows = [{"step": i, "loss/nll": 5.0 - i} for i in range(3)]
     assert len(token_figures.learning(rows, None).axes) == 1
-    more = [*rows, {"step": 2, "validation/nll": 4.0, "validation/top1": 0.25, "optimizer/lr": 1e-3}]
+    look = {"validation/nll": 4.0, "validation/top1": 0.25, "optimizer/lr": 1e-3}
+    more = [*rows, {"step": 1, **look}, {"step": 2, **look}]
     nll, top, _ = token_figures.learning(more, 4.5).axes
     assert "by frequency alone: 4.50" in [str(line.get_label()) for line in nll.get_lines()]
-    assert np.asarray(top.get_lines()[0].get_xydata()).tolist() == [[2, 25.0]]
+    assert np.asarray(top.get_lines()[0].get_xydata()).tolist() == [[1, 25.0], [2, 25.0]]
+
+
+def test_a_figure_that_was_logged_once_has_no_axes_of_its_own():
+    rows = [{"step": i, "loss/nll": 5.0 - i} for i in range(3)]
+    look = {"step": 2, "validation/nll": 4.0, "validation/top1": 0.25}
+    (nll,) = token_figures.learning([*rows, look], None).axes
+    assert "validation" in [str(line.get_label()) for line in nll.get_lines()]

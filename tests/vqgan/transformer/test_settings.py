@@ -60,7 +60,7 @@ def test_a_second_stage_stands_on_a_first_one():
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path):
-    assert refusal({"first_stage": str(tmp_path)}) == f"first stage {tmp_path} is not a run: it has no config.yaml"
+    assert refusal({"first_stage": str(tmp_path)}) == f"{tmp_path} is not a run: it has no config.yaml"
 
 
 def test_a_second_stage_is_no_first_one(second_stage, tmp_path):
@@ -70,7 +70,7 @@ def test_a_second_stage_is_no_first_one(second_stage, tmp_path):
 
 
 def test_a_number_is_the_name_of_a_folder_like_any_other():
-    assert refusal({"first_stage": 3}) == "first stage 3 is not a run: it has no config.yaml"
+    assert refusal({"first_stage": 3}) == "3 is not a run: it has no config.yaml"
 
 
 def test_a_config_comes_back_from_its_yaml_without_its_first_stage(second_stage, first_stage, tmp_path):

@@ -65,7 +65,7 @@ def test_the_last_checkpoint_of_a_finished_run_is_what_encodes(first_stage, tiny
 
 def test_a_missing_run_is_refused(tmp_path):
     path = tmp_path / "nothing"
-    assert refusal(path) == f"first stage {path} is not a run: it has no config.yaml"
+    assert refusal(path) == f"{path} is not a run: it has no config.yaml"
 
 
 def test_an_unfinished_run_is_refused(first_stage, tmp_path):

@@ -1,0 +1,105 @@
+import json
+import shutil
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import write_metrics, write_run, write_trace
+
+from vqtool.diagnostics.run import RunDirectory
+from vqtool.reports import write_report
+
+LOOK = {"validation/l1": 0.25, "validation/codes_used_split": 40.0, "validation/images": 160}
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    """A finished run without a trace, findings or losses, quick to report on."""
+    made = write_run(tmp_path / "run", T=2)
+    shutil.rmtree(made.trace)
+    made.findings.unlink()
+    return made
+
+
+def log(run: RunDirectory, *rows: dict[str, Any]) -> None:
+    run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def drawn(run: RunDirectory) -> set[str]:
+    return {path.stem for path in (run.report / "figures").glob("*.png")}
+
+
+def laid(run: RunDirectory, name: str) -> list[list[object]]:
+    return pd.read_csv(run.report / "tables" / f"{name}.csv").to_numpy().tolist()
+
+
+@pytest.mark.parametrize("diagnosed", [True, False])
+def test_a_run_without_findings_has_no_section_for_them(run, diagnosed):
+    if diagnosed:
+        run.findings.write_text("")
+    text = write_report(run.path).read_text()
+    assert "Findings" not in text
+    assert "diagnosed" not in text
+
+
+def test_how_each_codebook_stands_is_told_in_short(run):
+    write_trace(run.trace / "first", np.full((20, 16), 8))
+    write_trace(run.trace / "second", np.full((20, 16), 8) * (np.arange(16) < 4))
+    (run.trace / "third").mkdir()
+    (run.trace / "third" / "part-0000000001.parquet").write_text("no parquet")
+    text = write_report(run.path).read_text()
+    short = text[: text.index("<h2>Training")]
+    assert "codebook first used 16 of 16 codes over the last record" in short
+    assert "codebook second used 4 of 16 codes over the last 4 records" in short
+    assert "codebook third" not in short
+
+
+def test_a_single_look_at_the_validation_split_is_a_table(run):
+    log(run, {"step": 10, "loss/l1": 0.5}, {"step": 20, "loss/l1": 0.4}, {"step": 20, **LOOK})
+    text = write_report(run.path).read_text()
+    assert "losses" in drawn(run)
+    assert "validation" not in drawn(run)
+    assert "Validation over 160 images at step 20" in text
+    assert laid(run, "validation") == [["l1", 0.25, "no unit"], ["codes used in the whole split", 40.0, "codes"]]
+
+
+def test_two_looks_are_curves(run):
+    log(run, {"step": 10, **LOOK}, {"step": 20, **LOOK})
+    text = write_report(run.path).read_text()
+    assert "validation" in drawn(run)
+    assert "2 looks at the validation split, at 160 images of it each" in text
+    assert not (run.report / "tables" / "validation.csv").exists()
+
+
+def test_losses_that_were_logged_once_are_a_table(run):
+    log(run, {"step": 5, "loss/l1": 0.5, "quantizer/commitment": 0.125}, {"step": 5, **LOOK})
+    text = write_report(run.path).read_text()
+    assert drawn(run) == {"reconstructions"}
+    assert "Losses over one batch at step 5" in text
+    assert laid(run, "losses") == [["loss/l1", 0.5, "no unit"], ["quantizer/commitment", 0.125, "no unit"]]
+
+
+def test_what_was_logged_often_is_no_table(run):
+    write_metrics(run, 100, 0)
+    write_report(run.path)
+    assert drawn(run) >= {"losses", "validation"}
+    assert {path.stem for path in (run.report / "tables").iterdir()} == {"final-numbers"}
+
+
+def test_a_run_of_one_record_is_drawn_as_dots(run):
+    write_trace(run.trace / "quantize", np.full((1, 16), 8))
+    text = write_report(run.path).read_text()
+    assert "1 record, each over a window of 10 steps" in text
+
+
+def test_a_run_of_before_is_shown_with_what_it_has(run):
+    """Runs of older versions have no samples, no environment, no seconds and fewer figures in their evaluation."""
+    shutil.rmtree(run.samples)
+    run.environment.unlink()
+    run.write_json(run.done, {})
+    run.write_json(run.evaluation("test"), {"split": "test", "psnr": 20.0})
+    log(run, {"step": 10, "loss/l1": 0.5})
+    text = write_report(run.path).read_text()
+    assert "20.00 dB" in text
+    assert "No reconstructions yet" in text
