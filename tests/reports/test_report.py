@@ -213,5 +213,5 @@ def test_a_folder_without_runs_is_refused(tmp_path):
 @pytest.mark.parametrize("text", ["quantizer: [", "just text", ""])
 def test_a_config_that_is_no_config_is_named(tmp_path, text):
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(InputError, match=r"cannot read .*config\.yaml"):
+    with pytest.raises(InputError, match=r"config .*config\.yaml (is not YAML|should hold keys)"):
         write_report(tmp_path)

@@ -160,12 +160,12 @@ class AutoencoderLearner(Learner[VQModel]):
         }
 
     def load_state_dict(self, state: dict[str, Any], load_weights: Callable[[nn.Module, Any], None]) -> None:
+        super().load_state_dict(state, load_weights)
         if self.adversary is not None and state["discriminator"] is not None:
             load_weights(self.adversary.network, state["discriminator"])
             self.adversary.optimizer.load_state_dict(state["disc_optimizer"])
         for remedy, remedy_state in zip(self.remedies, state["remedies"], strict=True):
             remedy.load_state_dict(remedy_state)
-        super().load_state_dict(state, load_weights)
 
 
 def _remedies(config: AutoencoderConfig, quantizer: Quantizer, optimizer: torch.optim.Optimizer) -> list[DeadCodeReset]:

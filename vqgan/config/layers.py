@@ -54,11 +54,11 @@ def assignment(text: str) -> dict[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise InputError(f"--set {text!r} should read key=value, as in --set train.steps=400")
+        raise InputError(f"set {text!r} should read key=value, as in train.steps=400", "set")
     try:
         tree = yaml.safe_load(value)
     except yaml.YAMLError:
-        raise InputError(f"--set {key}: the value {value!r} cannot be read") from None
+        raise InputError(f"set {key}: the value {value!r} cannot be read", "set") from None
     return nest(key, tree)
 
 

@@ -78,4 +78,5 @@ def _told(size: tuple[int, int]) -> str:
 
 
 def _unfit(path: Path, why: str) -> InputError:
-    return InputError(f"map {str(path)!r} {why}: mend it, or leave such images out (--skip-unreadable)")
+    line = f"map {str(path)!r} {why}: mend it, or leave such images out (skip_unreadable)"
+    return InputError(line, "skip_unreadable")

@@ -53,6 +53,7 @@ def _read_pair(path: Path, map_of: Callable[[Path], Path], kind: MapKind, image_
     """(4, height, width) uint8: the image as `read_image` gives it, and its map brought to the same size."""
     partner = map_of(path)
     if not partner.is_file():
-        raise InputError(f"{str(path)!r} has no map {str(partner)!r}: add it, or leave it out (--skip-unreadable)")
+        line = f"{str(path)!r} has no map {str(partner)!r}: add it, or leave it out (skip_unreadable)"
+        raise InputError(line, "skip_unreadable")
     image = read_image(path, image_size)
     return np.concatenate([image, read_map(partner, kind, path, (image.shape[2], image.shape[1]))[None]])

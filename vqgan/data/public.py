@@ -48,7 +48,8 @@ def _official(name: str, root: Path, train: bool, download: bool) -> Any:
     except (AssertionError, KeyError, OSError, RuntimeError, ValueError) as error:
         if download:
             raise InputError(f"{name} could not be downloaded to {str(root)!r}: {_line(error)}") from error
-        raise InputError(f"{name} is missing or broken in {str(root)!r}: give another folder, or --download") from error
+        line = f"{name} is missing or broken: set download, or give another folder than {str(root)!r}"
+        raise InputError(line, "download") from error
 
 
 def _line(error: Exception) -> str:

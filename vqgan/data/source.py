@@ -59,9 +59,8 @@ class Source:
 
 def unreadable(name: str) -> InputError:
     """The error for a file that no decoder understands."""
-    return InputError(
-        f"{name!r} cannot be read as an image: mend or remove it, or leave such files out (--skip-unreadable)"
-    )
+    line = f"{name!r} cannot be read as an image: mend or remove it, or leave such files out (skip_unreadable)"
+    return InputError(line, "skip_unreadable")
 
 
 def centre(image_size: int) -> Callable[[str, int, int], list[Corner]]:

@@ -134,7 +134,7 @@ def build_transformer_config(tree: Mapping[str, Any]) -> TransformerConfig:
         InputError: There is no first stage, or see ``validated``.
     """
     if tree.get("first_stage") is None:
-        raise InputError("a transformer needs a finished first stage: name its run with --from RUN")
+        raise InputError("a transformer needs a finished first stage: name its run with first_stage", "first_stage")
     run = RunDirectory(Path(str(tree["first_stage"])))
     if not run.is_run and "codebook_size" in tree:
         return validated(TransformerConfig, tree)

@@ -43,7 +43,7 @@ class Tokenizer:
         run = RunDirectory(path)
         config = autoencoder_config_of(run)
         if not run.is_finished:
-            raise InputError(f"first stage {path} is not finished: go on with vqtool train --resume --out {path}")
+            raise InputError(f"first stage {path} is not finished: it has to be trained to its end (resume)", "resume")
         file = run.last_checkpoint
         return cls(config, load_checkpoint(file)["learner"]["model"], file)
 
