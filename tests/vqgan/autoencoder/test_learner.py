@@ -112,15 +112,33 @@ def test_kmeans_starts_the_codebook_on_the_latents(learn):
     assert started.model.encode(images).indices.unique().numel() > 4
 
 
+def codes_from_kmeans(learn, **branches):
+    learner, batches = learn(quantizer={"init": "kmeans", "kmeans_batches": 3}, **branches)
+    learner.start_codebook(batches)
+    return learner.model.quantize.codebook.detach()
+
+
+#: Latents of order one in batches of another size differ by some 1e-7, and no token lies so near a border.
+ROUNDING = {"rtol": 1e-4, "atol": 1e-5}
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_kmeans_sees_the_same_images_in_micro_batches(learn, accumulate):
+    whole, parts = codes_from_kmeans(learn), codes_from_kmeans(learn, train={"accumulate": accumulate})
+    torch.testing.assert_close(parts, whole, **ROUNDING)
+
+
 @pytest.mark.slow
-def test_kmeans_starts_every_rank_on_the_same_codes(tiny, tmp_path):
-    config = tiny(quantizer={"init": "kmeans", "kmeans_batches": 3})
-    open_images(config.data)  # one process decodes, the ranks find the cache
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_kmeans_starts_every_rank_on_the_codes_of_a_single_process(learn, tiny, tmp_path, accumulate):
+    single = codes_from_kmeans(learn)
+    config = tiny(quantizer={"init": "kmeans", "kmeans_batches": 3}, train={"accumulate": accumulate})
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     torch.multiprocessing.spawn(ranks.start_from_kmeans, args=(tmp_path,), nprocs=ranks.RANKS)
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(ranks.RANKS))
     assert torch.equal(first, second)
     assert first.std() > 0.01
+    torch.testing.assert_close(first, single, **ROUNDING)
 
 
 def test_the_learning_rate_reaches_both_optimizers(learn):
