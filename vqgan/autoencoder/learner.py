@@ -85,7 +85,8 @@ class AutoencoderLearner:
         if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
             discriminator = torch.nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
         wrapped, optimizer = self.fabric.setup(discriminator, adam(discriminator.parameters(), self.config.optimizer))
-        return Adversary(wrapped, optimizer, loss, reduce=mean_over_ranks)
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        return Adversary(wrapped, optimizer, loss, reduce=mean_over_ranks, scale=scaler and scaler.scale)
 
     def parameters_trained(self) -> int:
         """Number of parameters of the autoencoder, codebook included, that the optimizer trains."""
