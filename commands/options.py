@@ -152,11 +152,15 @@ def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+#: Parameters whose option has another name.
+_OPTIONS = {"first_stage": "--from"}
+
+
 def in_options(error: "InputError") -> str:
     """What ``error`` tells, with the options, ``--size`` or ``--set a.b``, in place of its parameters and settings."""
     line = str(error)
     for name in error.parameters:
-        option = f"--set {name}" if "." in name else f"--{name.replace('_', '-')}"
+        option = _OPTIONS.get(name) or (f"--set {name}" if "." in name else f"--{name.replace('_', '-')}")
         line = re.sub(rf"\b{re.escape(name)}\b", option, line, count=1)
     return line
 

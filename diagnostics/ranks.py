@@ -1,5 +1,6 @@
 """How the ranks of a process group agree. Without a group each of these leaves a tensor as it is."""
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -24,6 +25,16 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 def mean_over_ranks(tensor: Tensor) -> Tensor:
     """The mean over ranks, a new tensor where there are several."""
     return sum_over_ranks(tensor.clone()) / dist.get_world_size() if in_group() else tensor
+
+
+def rows_of_all_ranks(tensor: Tensor) -> Tensor:
+    """(ranks N, ...) the rows of every rank's ``tensor`` (N, ...), of one shape, in the order of the ranks."""
+    if not in_group():
+        return tensor
+    tensor = tensor.contiguous()
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, tensor)
+    return torch.cat(parts)
 
 
 def from_first_rank(tensor: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ def start_from_kmeans(rank: int, folder: Path) -> None:
     config = build_autoencoder_config(load_config(folder / "config.yaml"))
     learner = AutoencoderLearner(Fabric(accelerator="cpu", devices=1), config)
     images = open_images(config.data)["train"]
-    learner.start_codebook(Batches(images, config.train.batch_size, 0, world_size=RANKS, rank=rank))
+    divided = {"world_size": RANKS, "rank": rank, "accumulate": config.train.accumulate}
+    learner.start_codebook(Batches(images, config.train.batch_size, 0, flip=False, **divided))
     torch.save(learner.model.quantize.codebook.detach(), folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..probes import Probe, find_codebooks
+from ..recomputation import recomputing
 from .codebook_window import Window
 from .records import CodebookRecord, IntArray
 from .sinks import Sink
@@ -60,8 +61,7 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
     def _reader(self, name: str, probe: Probe) -> Any:
         @torch.no_grad()
         def hook(site: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            # Within a backward pass a forward is gradient checkpointing at work: it was read already.
-            if not site.training or torch._C._current_graph_task_id() != -1:
+            if not site.training or recomputing():
                 return
             reading = probe.read(site, args, kwargs, output)
             if reading is not None:

@@ -79,9 +79,9 @@ def pixels(path: Path) -> np.ndarray:
 
 BEGIN = "train --stage transformer --out new"
 BAD_INPUT = [
-    ("no first stage", BEGIN, ["--from RUN"]),
+    ("no first stage", BEGIN, ["--from"]),
     ("first stage that is none", f"{BEGIN} --from nowhere", ["nowhere is not a run"]),
-    ("first stage that is not finished", f"{BEGIN} --from begun", ["begun is not finished", "--resume --out begun"]),
+    ("first stage that is not finished", f"{BEGIN} --from begun", ["begun is not finished", "--resume"]),
     ("first stage that is a second", f"{BEGIN} --from run", ["first stage run", "'transformer'", "vqgan"]),
     ("another codebook size", f"{BEGIN} --from first --codebook-size 16", ["first has 8 codes", "16"]),
     ("another image size", f"{BEGIN} --from first --image-size 32", ["16 pixels", "data.image_size is 32"]),

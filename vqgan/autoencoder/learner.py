@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ...diagnostics import CodebookMonitor
-from ...diagnostics.ranks import from_first_rank, mean_over_ranks
+from ...diagnostics.ranks import from_first_rank, mean_over_ranks, rows_of_all_ranks
 from ..data import Batches
 from ..data.views import view_named
 from ..quantizers import REMEDIES, DeadCodeReset, LearnedQuantizer
@@ -68,21 +68,30 @@ class AutoencoderLearner(Learner[VQModel]):
         if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
             discriminator = torch.nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
         wrapped, optimizer = self.fabric.setup(discriminator, adam(discriminator.parameters(), self.config.optimizer))
-        return Adversary(wrapped, optimizer, loss, reduce=mean_over_ranks)
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        return Adversary(wrapped, optimizer, loss, reduce=mean_over_ranks, scale=scaler and scaler.scale)
 
     @torch.no_grad()
     def start_codebook(self, batches: Batches) -> None:
-        """k-means of the first batches' latents, where the settings ask for it; the same codes on every rank."""
+        """k-means of the first batches' latents, where the settings ask for it; the same codes on every rank.
+
+        The tokens of all micro-batches and ranks take part: how a batch is divided does not change the codes, but for
+        what an encoder rounds off in batches of another size.
+        """
         settings = self.config.quantizer
         quantizer = self.model.quantize
         if settings.init != "kmeans" or not isinstance(quantizer, LearnedQuantizer):
             return
         self.model.eval()
-        images = (self._images(batches, step, 0) for step in range(settings.kmeans_batches))
-        tokens = torch.cat([to_tokens(self.model.latents(part)) for part in images])
+        tokens = torch.cat([self._tokens_of_batch(batches, step) for step in range(settings.kmeans_batches)])
         generator = torch.Generator().manual_seed(self.config.train.seed)
         codes = from_first_rank(kmeans(tokens, settings.codebook_size, generator))
         quantizer.overwrite(torch.arange(settings.codebook_size, device=codes.device), codes)
+
+    def _tokens_of_batch(self, batches: Batches, step: int) -> Tensor:
+        """(N, D) tokens of all micro-batches and ranks, in the order in which a single process has them."""
+        images = (self._images(batches, step, micro) for micro in range(self.config.train.accumulate))
+        return rows_of_all_ranks(torch.cat([to_tokens(self.model.latents(part)) for part in images]))
 
     def _images(self, batches: Batches, step: int, micro: int) -> Tensor:
         return self.view.load(batches(step, micro)[0], self.fabric.device)

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.views import view_named
+from ..training.devices import gradients_by_hand
 from ..training.learner import Losses
 from .losses import DISCRIMINATOR_LOSSES, adaptive_weight, generator_loss
 from .settings import AutoencoderConfig, LossSettings
@@ -72,6 +74,7 @@ class Adversary:
         optimizer: That of the discriminator.
         settings: Weights and form of the loss.
         reduce: Mean over ranks of a gradient, see ``adaptive_weight``.
+        scale: Multiplies a loss by the gradient scaler's factor, see there; None where gradients are not scaled.
     """
 
     def __init__(
@@ -80,30 +83,46 @@ class Adversary:
         optimizer: Any,
         settings: LossSettings,
         reduce: Callable[[Tensor], Tensor] | None = None,
+        scale: Callable[[Tensor], Tensor] | None = None,
     ):
         self.discriminator = discriminator
         self.optimizer = optimizer
         self.settings = settings
         self.reduce = reduce
+        self.scale = scale
 
     @property
     def network(self) -> nn.Module:
         """The discriminator without its wrapper."""
         return getattr(self.discriminator, "module", self.discriminator)
 
+    def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
+        """The network's logits, in float32 where losses are scaled: float16 ends below the usual first scale, 65536."""
+        return network(images).float() if self.scale else network(images)
+
     def generator_side(self, nll: Tensor, reconstructions: Tensor, last_layer: Tensor) -> tuple[Tensor, Losses]:
-        """() the generator's loss, weighted, and its parts. The discriminator's parameters get no gradient from it."""
+        """() the generator's loss, weighted, and its parts. The discriminator's parameters get no gradient from it.
+
+        Where the scaled gradients behind the adaptive weight overflow, the weight is 0 and the gradient of the loss is
+        NaN: the scaler passes over the step and takes a smaller scale for the next, and what is logged is finite.
+        """
         self.discriminator.requires_grad_(False)
         # Without the wrapper, which would wait for the gradients of parameters that get none here.
-        generator = generator_loss(self.network(reconstructions))
+        generator = generator_loss(self._logits(self.network, reconstructions))
         self.discriminator.requires_grad_(True)
         weight = nll.new_ones(())
         if self.settings.disc_adaptive:
-            weight = adaptive_weight(nll, generator, last_layer, self.reduce)
-        return self.settings.disc_weight * weight * generator, {"generator": generator, "weight": weight}
+            with gradients_by_hand():
+                weight = adaptive_weight(nll, generator, last_layer, self.reduce, self.scale)
+        if not self.scale:
+            return self.settings.disc_weight * weight * generator, {"generator": generator, "weight": weight}
+        known, weight = weight.isfinite(), weight.nan_to_num(0.0)
+        loss = self.settings.disc_weight * weight * generator
+        loss.register_hook(lambda gradient: gradient.where(known, torch.nan))
+        return loss, {"generator": generator, "weight": weight}
 
     def discriminator_side(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, Losses]:
         """() the discriminator's loss and its parts. Reconstructions are taken as they are, without their history."""
-        real, fake = self.discriminator(images), self.discriminator(reconstructions.detach())
+        real, fake = (self._logits(self.discriminator, seen) for seen in (images, reconstructions.detach()))
         loss = DISCRIMINATOR_LOSSES[self.settings.disc_loss](real, fake)
         return loss, {"discriminator": loss, "logits_real": real.mean(), "logits_fake": fake.mean()}

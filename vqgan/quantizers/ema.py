@@ -8,6 +8,7 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from ...diagnostics.ranks import sum_over_ranks
+from ...diagnostics.recomputation import recomputing
 from ..config.base import Decay, Settings
 from .base import LearnedQuantizer, QuantizerOutput, straight_through, to_map, to_tokens
 from .search import nearest_codes
@@ -49,7 +50,8 @@ class EMAQuantizer(LearnedQuantizer):
     N_k <- g N_k + (1 - g) n_k,  m_k <- g m_k + (1 - g) sum z,  e_k = m_k / N_k
     (van den Oord et al. 2017, arXiv:1711.00937, appendix A.1). The division uses the Laplace-smoothed count
     (N_k + eps) / (N + K eps) N, which is not stored back. Sums and counts are taken over all micro-batches and ranks of
-    an optimizer step and enter the averages once, in ``end_step``.
+    an optimizer step and enter the averages once, in ``end_step``; a forward that activation checkpointing repeats for
+    the backward pass adds nothing.
 
     loss = beta |z - sg[e]|^2.
     """
@@ -73,7 +75,7 @@ class EMAQuantizer(LearnedQuantizer):
             tokens = to_tokens(latents.float())
             indices = nearest_codes(tokens, self.codebook)
             codes = F.embedding(indices, self.codebook)
-            if self.training:
+            if self.training and not recomputing():
                 self._accumulate(tokens.detach(), indices)
             commitment = F.mse_loss(tokens, codes)
             quantized = straight_through(codes, tokens)

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from ...diagnostics.ranks import from_first_rank, rank_and_size, sum_over_ranks
+from ...diagnostics.recomputation import recomputing
 from ..config.base import Settings
 from ..config.layers import validated
 from .base import LearnedQuantizer, QuantizerOutput, to_tokens
@@ -65,7 +66,7 @@ class DeadCodeReset:
         self._hook = quantizer.register_forward_hook(self._observe)
 
     def _observe(self, module: torch.nn.Module, inputs: tuple[Tensor], output: QuantizerOutput) -> None:
-        if not module.training:
+        if not module.training or recomputing():
             return
         indices = output.indices.flatten()
         self.hits = self.hits.to(indices.device)

@@ -1,9 +1,11 @@
 """Where and in what precision a run computes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
+from lightning_fabric import Fabric, wrappers
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from ...diagnostics.errors import InputError
@@ -38,6 +40,21 @@ def _precision(settings: TrainSettings) -> Any:
     if settings.precision == "16" and _accelerator(settings) == "cpu":
         raise InputError("train.precision 16 needs a CUDA device; choose bf16 or 32")
     return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[settings.precision]
+
+
+@contextmanager
+def gradients_by_hand() -> Iterator[None]:
+    """Within the block ``torch.autograd.grad`` may take gradients of what Fabric's modules gave.
+
+    In mixed precision Fabric refuses every backward pass but ``fabric.backward``, lest a loss be left unscaled. A loss
+    that is scaled by hand has no other way in than the flag that ``fabric.backward`` sets.
+    """
+    before = getattr(wrappers, "_in_fabric_backward", False)
+    wrappers._in_fabric_backward = True
+    try:
+        yield
+    finally:
+        wrappers._in_fabric_backward = before
 
 
 def available_device(name: str) -> str:

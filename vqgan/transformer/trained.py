@@ -133,10 +133,7 @@ def second_stage_config(run: RunDirectory) -> TransformerConfig:
         InputError: The folder is no such run.
     """
     if run.stage != "transformer":
-        raise InputError(
-            f"{run.path} is a run of the first stage: train the second on it with "
-            f"vqtool train --stage transformer --from {run.path}"
-        )
-    return validated(
-        TransformerConfig, run.read_config()
-    )  # it is whole: the folder of the first stage may be gone, or another now
+        line = f"{run.path} is a run of the first stage: train a transformer upon it, and give that one (first_stage)"
+        raise InputError(line, "first_stage")
+    # The config is whole: the folder of the first stage may be gone, or another now.
+    return validated(TransformerConfig, run.read_config())

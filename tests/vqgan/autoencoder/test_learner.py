@@ -6,6 +6,7 @@ import pytest
 import ranks
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision, Precision
 
 from vqtool.vqgan.autoencoder.learner import AutoencoderLearner
 from vqtool.vqgan.autoencoder.losses import adaptive_weight, generator_loss, hinge_discriminator_loss
@@ -19,11 +20,11 @@ GAN = {"disc_start": 0, "disc_channels": 8, "disc_layers": 1}
 def learn(tiny):
     """A function from settings to a learner and its batches."""
 
-    def make(**branches):
+    def make(fabric=None, **branches):
         config = tiny(**branches)
         images = open_images(config.data)["train"]
         batches = Batches(images, config.train.batch_size, 0, accumulate=config.train.accumulate, flip=False)
-        return AutoencoderLearner(Fabric(accelerator="cpu", devices=1), config), batches
+        return AutoencoderLearner(fabric or Fabric(accelerator="cpu", devices=1), config), batches
 
     return make
 
@@ -62,6 +63,26 @@ def test_each_optimizer_sees_the_gradient_of_its_own_loss_only(learn):
     expected = torch.autograd.grad(loss, list(critic.parameters()))
     for (name, _), gradient in zip(critic.named_parameters(), expected, strict=True):
         torch.testing.assert_close(critic_seen[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_the_adaptive_weight_of_a_run_in_float16_is_that_of_float32(learn):
+    # So light a reconstruction that its gradients at the pixels, 3e-9, are nothing in float16.
+    loss = {**GAN, "l1_weight": 1e-5}
+    weights = {}
+    for name in ("32-true", "16-mixed"):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+        precision = MixedPrecision("16-mixed", device="cpu", scaler=scaler) if name == "16-mixed" else Precision()
+        learner, batches = learn(Fabric(accelerator="cpu", devices=1, plugins=[precision]), loss=loss)
+        weights[name] = learner.step(0, batches)["gan/weight"].item()
+    assert weights["32-true"] > 0
+    assert weights["16-mixed"] == pytest.approx(weights["32-true"], rel=0.05)
+
+
+def test_the_adversary_joins_in_under_bfloat16(learn):
+    learner, batches = learn(Fabric(accelerator="cpu", devices=1, precision="bf16-mixed"), loss=GAN)
+    exact, _ = learn(loss=GAN)
+    weights = [each.step(0, batches)["gan/weight"].item() for each in (learner, exact)]
+    assert weights[0] == pytest.approx(weights[1], rel=0.1)
 
 
 def test_before_its_start_nothing_of_the_discriminator_is_computed(learn, monkeypatch):
@@ -112,15 +133,33 @@ def test_kmeans_starts_the_codebook_on_the_latents(learn):
     assert started.model.encode(images).indices.unique().numel() > 4
 
 
+def codes_from_kmeans(learn, **branches):
+    learner, batches = learn(quantizer={"init": "kmeans", "kmeans_batches": 3}, **branches)
+    learner.start_codebook(batches)
+    return learner.model.quantize.codebook.detach()
+
+
+#: Latents of order one in batches of another size differ by some 1e-7, and no token lies so near a border.
+ROUNDING = {"rtol": 1e-4, "atol": 1e-5}
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_kmeans_sees_the_same_images_in_micro_batches(learn, accumulate):
+    whole, parts = codes_from_kmeans(learn), codes_from_kmeans(learn, train={"accumulate": accumulate})
+    torch.testing.assert_close(parts, whole, **ROUNDING)
+
+
 @pytest.mark.slow
-def test_kmeans_starts_every_rank_on_the_same_codes(tiny, tmp_path):
-    config = tiny(quantizer={"init": "kmeans", "kmeans_batches": 3})
-    open_images(config.data)  # one process decodes, the ranks find the cache
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_kmeans_starts_every_rank_on_the_codes_of_a_single_process(learn, tiny, tmp_path, accumulate):
+    single = codes_from_kmeans(learn)
+    config = tiny(quantizer={"init": "kmeans", "kmeans_batches": 3}, train={"accumulate": accumulate})
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     torch.multiprocessing.spawn(ranks.start_from_kmeans, args=(tmp_path,), nprocs=ranks.RANKS)
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(ranks.RANKS))
     assert torch.equal(first, second)
     assert first.std() > 0.01
+    torch.testing.assert_close(first, single, **ROUNDING)
 
 
 def test_the_learning_rate_reaches_both_optimizers(learn):

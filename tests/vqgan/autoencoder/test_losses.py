@@ -103,6 +103,39 @@ def test_adaptive_weight_reduces_each_gradient_before_its_norm():
     assert value.item() == pytest.approx(4 / (math.sqrt(2) + 1e-4))
 
 
+def last_layer_game(dtype):
+    """Losses whose gradients at the 192 x 192 pixels are some 1e-8, below float16, and the last layer's weight."""
+    torch.manual_seed(0)
+    last = torch.nn.Conv2d(4, 3, 1, bias=False).to(dtype)
+    images = last(torch.rand(1, 4, 192, 192).to(dtype)).to(torch.promote_types(dtype, torch.float32))
+    return (images - 1).square().mean() / 3000, -images.mean() / 1000, last.weight
+
+
+def test_under_float16_the_adaptive_weight_is_taken_of_scaled_losses():
+    scale = torch.amp.GradScaler("cpu", init_scale=2.0**14).scale
+    expected = adaptive_weight(*last_layer_game(torch.float64)).item()
+    assert 0.5 < expected < 2
+    assert adaptive_weight(*last_layer_game(torch.float16)).item() == 0
+    assert adaptive_weight(*last_layer_game(torch.float16), scale=scale).item() == pytest.approx(expected, rel=0.01)
+
+
+def test_scaling_changes_nothing_where_nothing_underflows_also_not_beside_the_small_constant():
+    nll, generator, weight = last_layer_game(torch.float32)
+    scale = torch.amp.GradScaler("cpu", init_scale=2.0**14).scale
+    for share in (1.0, 1e-3, 1e-6):  # the last two norms are less than the 1e-4
+        expected = adaptive_weight(nll, share * generator, weight).item()
+        assert adaptive_weight(nll, share * generator, weight, scale=scale).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("overflowing", [0, 1])
+def test_of_gradients_that_overflow_no_weight_is_told(overflowing):
+    weight = torch.ones(2, dtype=torch.float16, requires_grad=True)
+    losses = list(losses_with_gradients([3.0, 4.0], [0.0, 2.0], weight.float()))
+    losses[overflowing] = losses[overflowing] * 1e4
+    scale = torch.amp.GradScaler("cpu", init_scale=16.0).scale
+    assert adaptive_weight(*losses, weight, scale=scale).isnan()
+
+
 def test_the_losses_do_not_bring_lpips_or_torchvision_along():
     program = (
         "import sys, vqtool.vqgan.autoencoder.losses; print([m for m in ('lpips', 'torchvision') if m in sys.modules])"

@@ -28,10 +28,10 @@ class Decoder(torch.nn.Module):
 def game(images):
     """Build an adversary, a decoder and its reconstructions."""
 
-    def build(wrap=lambda module: module, reduce=None, **settings):
+    def build(wrap=lambda module: module, reduce=None, scale=None, **settings):
         torch.manual_seed(1)
         discriminator, decoder = NLayerDiscriminator(ndf=8, n_layers=1), Decoder()
-        adversary = Adversary(wrap(discriminator), None, LossSettings(**settings), reduce)
+        adversary = Adversary(wrap(discriminator), None, LossSettings(**settings), reduce, scale)
         return adversary, decoder, decoder(images)
 
     return build
@@ -144,6 +144,44 @@ def test_the_generators_side_goes_around_the_wrapper_for_several_devices(game, i
     adversary, decoder, reconstructions = game(wrap=Wrapper)
     loss, _ = adversary.generator_side((reconstructions - images).abs().mean(), reconstructions, decoder.last.weight)
     assert loss.isfinite()
+
+
+class Float16(torch.nn.Module):
+    """A discriminator whose logits are float16, as under autocast."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.inside = module
+
+    def forward(self, images):
+        return self.inside(images).half()
+
+
+def test_the_first_scale_of_a_scaler_does_not_overflow_the_losses_of_float16_logits(game, images):
+    scaler = torch.amp.GradScaler("cpu")
+    assert scaler.scale(torch.ones(())).item() > torch.finfo(torch.float16).max
+    adversary, decoder, reconstructions = game(wrap=Float16, scale=scaler.scale)
+    nll = (reconstructions - images).abs().mean()
+    loss, parts = adversary.generator_side(nll, reconstructions, decoder.last.weight)
+    assert parts["weight"] > 0
+    scaler.scale(loss + adversary.discriminator_side(images, reconstructions)[0]).backward()
+    assert decoder.last.weight.grad.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in adversary.discriminator.parameters())
+
+
+def test_a_step_whose_scaled_gradients_overflow_is_logged_as_weight_zero_and_passed_over(game, images):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    adversary, decoder, reconstructions = game(scale=scaler.scale)
+    optimizer = torch.optim.SGD(decoder.parameters(), lr=1.0)
+    before = decoder.last.weight.detach().clone()
+    nll = (reconstructions - images).abs().mean()
+    loss, parts = adversary.generator_side(nll * 1e-6, reconstructions, decoder.last.weight)  # its own scaled is finite
+    assert parts["weight"] == loss == 0
+    scaler.scale(nll * 1e-6 + loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.equal(decoder.last.weight, before)
+    assert scaler.get_scale() == 2.0**126
 
 
 # ---- the discriminator's side

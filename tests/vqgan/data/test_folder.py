@@ -225,7 +225,7 @@ class TestUnreadableFiles:
         return folder
 
     def test_one_is_named_in_an_error_that_tells_the_way_out(self, broken):
-        with pytest.raises(InputError, match=r"train.dog.1\.png.*--skip-unreadable") as caught:
+        with pytest.raises(InputError, match=r"train.dog.1\.png.*skip_unreadable") as caught:
             opened(broken)
         assert "\n" not in str(caught.value)
 
@@ -242,7 +242,7 @@ class TestUnreadableFiles:
         again = opened(broken, skip_unreadable=True)
         assert again["train"].decode.cached
         assert again["train"].skipped == first["train"].skipped
-        with pytest.raises(InputError, match="--skip-unreadable"):
+        with pytest.raises(InputError, match="skip_unreadable"):
             opened(broken)
 
     def test_an_error_leaves_nothing_in_the_cache(self, broken):

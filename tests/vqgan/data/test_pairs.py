@@ -160,7 +160,7 @@ def test_a_map_in_colour_is_refused_with_what_is_allowed(data, kind, mode):
     message = refusal(data)
     assert f"map {str(path)!r} has mode {mode}" in message
     assert "L, " in message
-    assert "--skip-unreadable" in message
+    assert "skip_unreadable" in message
 
 
 # ---- depths
@@ -245,7 +245,7 @@ def test_an_image_without_a_map_is_named_with_the_map_that_it_should_have(data):
     path.unlink()
     message = refusal(data)
     assert message.startswith(f"{str(data / 'images/train/dog/1.png')!r} has no map {str(path)!r}")
-    assert "--skip-unreadable" in message
+    assert "skip_unreadable" in message
 
 
 def test_one_is_left_out_on_request_and_the_cache_remembers_why(data):

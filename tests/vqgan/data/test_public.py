@@ -101,7 +101,7 @@ def test_the_second_opening_comes_from_the_cache_until_the_content_changes(tmp_p
 
 @pytest.mark.parametrize("name", ["cifar10", "mnist", "fashion-mnist"])
 def test_missing_files_are_not_downloaded_unasked(tmp_path, name):
-    with pytest.raises(InputError, match=f"{name} is missing .*--download") as caught:
+    with pytest.raises(InputError, match=f"{name} is missing .*download") as caught:
         open_data(f"{name}:{tmp_path}", 32, cache=tmp_path / "cache")
     assert "\n" not in str(caught.value)
 

@@ -4,6 +4,7 @@ import pytest
 import ranks
 import torch
 import torch.multiprocessing
+from torch.utils.checkpoint import checkpoint
 
 from vqtool.vqgan.quantizers import QUANTIZERS, DeadCodeReset, StandardQuantizer
 from vqtool.vqgan.quantizers.base import to_tokens
@@ -192,6 +193,29 @@ def test_evaluation_does_not_count():
     feed(quantizer, [9] * 7 + [0])
     quantizer.eval()(torch.ones(1, D, 5, 5) * quantizer.codebook[7].detach().view(1, D, 1, 1))
     assert remedy.step().tolist() == [7]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_a_forward_that_is_recomputed_for_the_backward_pass_counts_once(name, reentrant):
+    def train(run):
+        torch.manual_seed(0)
+        quantizer, shift = collapsed(name), torch.nn.Parameter(torch.zeros(1, D, 1, 1))
+        remedy = DeadCodeReset(quantizer, every=3)
+        for _ in range(2):
+            for _ in range(2):  # micro-batches
+                quantized, loss = run(lambda z: quantizer(z)[:3:2], torch.randn(2, D, 4, 4) + shift)
+                (quantized.square().mean() + loss).backward()
+            quantizer.end_step()
+            remedy.step()
+        return remedy.hits, quantizer.state_dict(), torch.get_rng_state()
+
+    hits, state, random = train(lambda block, latents: block(latents))
+    again, same, same_random = train(lambda block, latents: checkpoint(block, latents, use_reentrant=reentrant))
+    assert hits.sum() == 2 * 2 * 2 * 4 * 4
+    assert torch.equal(again, hits)
+    assert all(torch.equal(same[key], value) for key, value in state.items())
+    assert torch.equal(same_random, random)
 
 
 # ---- where new codes come from
