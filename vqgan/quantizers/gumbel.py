@@ -1,16 +1,19 @@
 """The quantizer that samples its codes: Gumbel-softmax."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.autograd.function import Function, once_differentiable
 
 from ..config.base import Settings
 from .base import LearnedQuantizer, QuantizerOutput, to_map, to_tokens
-from .chunks import map_chunks
+from .chunks import fits, log_softmax_and_softmax, slices
 from .search import nearest_codes
 
 
@@ -86,11 +89,17 @@ class GumbelQuantizer(LearnedQuantizer):
     def forward(self, latents: Tensor) -> QuantizerOutput:
         with torch.autocast(latents.device.type, enabled=False):
             tokens = to_tokens(latents.float())
-            parts = map_chunks(self._sample if self.training else self._choose, tokens, self.codebook_size)
-            quantized, indices, kl_sums = (torch.cat(list(column)) for column in zip(*parts, strict=True))
-            kl = kl_sums.sum() / len(tokens)
+            quantized, indices, kl_sum = self._assign(tokens)
+            kl = kl_sum / len(tokens)
         B, _, H, W = latents.shape
         return QuantizerOutput(to_map(quantized, latents.shape), indices.view(B, H, W), self.kl_weight * kl, {"kl": kl})
+
+    def _assign(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes (N, D), indices (N,) and summed KL divergence () of (N, D) tokens."""
+        if fits(tokens, self.codebook_size):
+            return self._sample(tokens) if self.training else self._choose(tokens)
+        weight, temperature = self.proj.weight.flatten(1), self.temperature if self.training else None
+        return _Assignments.apply(tokens, weight, self.bias, self.codebook, temperature, self.settings.straight_through)
 
     def _sample(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.logits(tokens)
@@ -103,9 +112,9 @@ class GumbelQuantizer(LearnedQuantizer):
         return F.embedding(indices, self.codebook), indices, self._kl(logits)
 
     def _kl(self, logits: Tensor) -> Tensor:
-        """(1,) sum over tokens of KL(p || uniform) = ln K - H(p)."""
+        """() sum over tokens of KL(p || uniform) = ln K - H(p)."""
         log_p = F.log_softmax(logits, dim=1)
-        return (log_p.exp() * (log_p + math.log(self.codebook_size))).sum().view(1)
+        return (log_p.exp() * (log_p + math.log(self.codebook_size))).sum()
 
     @torch.no_grad()
     def end_step(self) -> None:
@@ -126,3 +135,105 @@ class GumbelQuantizer(LearnedQuantizer):
             self.proj.weight[codes] = self.proj.weight[donors]
             self.bias[codes] = self.bias[donors]
         super().overwrite(codes, vectors)
+
+
+class _Assignments(Function):
+    """``_sample``, or ``_choose`` without a temperature, slice by slice for more tokens than fit, and its gradient.
+
+    The backward pass draws the noise of the forward pass again. With y = softmax((l + g) / tau), s_k = d loss / d y_k,
+    p = softmax(l) and G = d loss / d KL: d loss / d l_k = y_k (s_k - sum_j y_j s_j) / tau + G p_k (ln p_k + H(p)).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        tokens: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        codebook: Tensor,
+        temperature: Tensor | None,
+        straight_through: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.random_state = _random_state(tokens.device)
+        ctx.straight_through = straight_through
+        K, quantized, kl_sums = len(codebook), torch.empty_like(tokens), []
+        indices = torch.empty(len(tokens), dtype=torch.int64, device=tokens.device)
+        for rows, (logits, one, other) in slices(tokens, K, 3):
+            torch.addmm(bias, tokens[rows], weight.t(), out=logits)
+            if temperature is None:
+                torch.argmax(logits, 1, out=indices[rows])
+                quantized[rows] = codebook[indices[rows]]
+            else:
+                top, indices[rows] = _gumbel_softmax(logits, temperature, one, out=other).max(1)
+                if straight_through:  # the sample is 1 - y + y there, which is not 1 to the last digit, and 0 elsewhere
+                    quantized[rows] = codebook[indices[rows]] * ((1 - top) + top).unsqueeze(1)
+                else:
+                    quantized[rows] = other @ codebook
+            log_softmax_and_softmax(logits, one, logits)
+            kl_sums.append(logits.mul_(one.add_(math.log(K))).sum())
+        ctx.save_for_backward(tokens, weight, bias, codebook, temperature, indices)
+        ctx.mark_non_differentiable(indices)
+        return quantized, indices, torch.stack(kl_sums).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_quantized: Tensor, _: Tensor, by_kl: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        tokens, weight, bias, codebook, temperature, indices = ctx.saved_tensors
+        by_tokens, by_weight, by_bias = torch.empty_like(tokens), torch.zeros_like(weight), torch.zeros_like(bias)
+        by_codebook = torch.zeros_like(codebook)
+        if temperature is None or ctx.straight_through:
+            by_codebook.index_add_(0, indices, by_quantized)
+        with _drawing_again(ctx.random_state, tokens.device), torch.autocast(tokens.device.type, enabled=False):
+            for rows, (logits, one, other, by_logits) in slices(tokens, len(codebook), 4):
+                torch.addmm(bias, tokens[rows], weight.t(), out=logits)
+                if temperature is None:
+                    by_logits.zero_()
+                else:
+                    sample = _gumbel_softmax(logits, temperature, one, out=other)
+                    if not ctx.straight_through:
+                        by_codebook.addmm_(sample.t(), by_quantized[rows])
+                    torch.mm(by_quantized[rows], codebook.t(), out=by_logits)
+                    mean = torch.mul(sample, by_logits, out=one).sum(1, keepdim=True)
+                    by_logits.sub_(mean).mul_(sample).div_(temperature)
+                log_softmax_and_softmax(logits, one, logits)
+                minus_entropy = torch.mul(logits, one, out=other).sum(1, keepdim=True)
+                by_logits.add_(one.sub_(minus_entropy).mul_(logits).mul_(by_kl))
+                by_tokens[rows] = by_logits @ weight
+                by_weight.addmm_(by_logits.t(), tokens[rows])
+                by_bias += by_logits.sum(0)
+        return by_tokens, by_weight, by_bias, by_codebook, None, None
+
+
+def _gumbel_softmax(logits: Tensor, temperature: Tensor, noise: Tensor, out: Tensor) -> Tensor:
+    """The soft ``F.gumbel_softmax`` with the same draws, in the memory of ``noise`` and ``out``."""
+    noise.exponential_().log_().neg_().add_(logits).div_(temperature)
+    return torch.softmax(noise, 1, out=out)
+
+
+@contextmanager
+def _drawing_again(state: Tensor, device: torch.device) -> Iterator[None]:
+    """Draws on ``device`` start from ``state`` inside; after it they go on as if there had been none."""
+    now = _random_state(device)
+    _set_random_state(state, device)
+    try:
+        yield
+    finally:
+        _set_random_state(now, device)
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """State of the generator that draws on ``device`` by default."""
+    module, where = _random_module(device)
+    return module.get_rng_state(*where)
+
+
+def _set_random_state(state: Tensor, device: torch.device) -> None:
+    module, where = _random_module(device)
+    module.set_rng_state(state, *where)
+
+
+def _random_module(device: torch.device) -> tuple[Any, tuple[torch.device, ...]]:
+    """Where torch keeps that generator's state, and what names the device there."""
+    if device.type == "cpu":
+        return torch, ()
+    return torch.get_device_module(device), () if device.type == "mps" else (device,)

@@ -17,6 +17,8 @@ from ...diagnostics.errors import InputError
 
 #: Neighbouring codes that share one maximum.
 _GROUP = 64
+#: Codes whose median is the centre: many enough that far ones stay a minority, few enough to cost next to nothing.
+_SAMPLE = 63
 #: Tokens and codes of one score tile: 8 MiB on the CPU; 32 MiB elsewhere, where few large kernels beat many small.
 _CPU_TILE = (2048, 1024)
 _TILE = (4096, 2048)
@@ -26,10 +28,18 @@ _TILE = (4096, 2048)
 def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
     """The index of the code nearest to each latent in Euclidean distance.
 
-    Both sides are moved by minus the mean code first, which changes no distance but keeps the digits that the expanded
-    square loses on data far from the origin. The arithmetic is float32 whatever the dtype of the input, the autocast
-    and the matmul precision setting, so an index is the float64 argmin except where two codes are equally near within
-    float32 rounding. Equal codes go to the lowest index; a latent that is not finite goes to some valid index.
+    Both sides are moved by minus the median code c first, which changes no distance but keeps the digits that the
+    expanded square loses on data far from the origin; codes far out do not pull it away while they are fewer than a
+    third. The arithmetic is float32 whatever the dtype of the input, the autocast and the matmul precision setting.
+
+    With r = |z - c| + |e - c|, e the found code or the nearest one, whichever is farther from c, the squared distance
+    of the found code exceeds the least one by at most (D + 8) 2^-23 r^2, and by 2^-23 r^2 as a rule. So an index is the
+    float64 argmin except where two codes are equally near within float32 rounding; codes far out cost the others
+    nothing; a latent far from all codes gets the least distance but for its last digits. Only a crowd of codes far from
+    c and near to each other loses more: as a rule it is told apart down to a spacing of r / 1000. Values are taken to
+    be below 1e18, where squares fit.
+
+    Equal codes go to the lowest index; a latent that is not finite goes to some valid index.
 
     Args:
         latents: (N, D), any floating dtype and layout; N may be 0.
@@ -45,7 +55,7 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
     tile_tokens, tile_codes = _CPU_TILE if latents.device.type == "cpu" else _TILE
     indices = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
     with torch.autocast(latents.device.type, enabled=False), _exact_matmul(latents.device):
-        center = codebook.float().mean(0)
+        center = _center(codebook).float()
         codes = _whole_groups(codebook.float() - center)
         bias = codes.square().sum(1) / -2
         tiles = list(zip(codes.split(tile_codes), bias.split(tile_codes), strict=True))
@@ -63,12 +73,28 @@ def _check_shapes(latents: Tensor, codebook: Tensor) -> None:
         )
 
 
+def _center(codebook: Tensor) -> Tensor:
+    """(D,) the median per dimension of the (K, D) codes, of ``_SAMPLE`` of them where there are more.
+
+    A mean would follow a single code that lies far out, and all others would lose digits to its distance. The sample
+    goes through the codes by steps of the golden ratio, which meet a run of indices and every n-th index alike in
+    proportion to their number; of a random 30 % of the codes, it takes a majority once in 700 codebooks.
+    """
+    K = len(codebook)
+    if K > _SAMPLE:
+        steps = torch.arange(_SAMPLE, device=codebook.device)
+        codebook = codebook[steps * 40_503 % 65_536 * K // 65_536]  # 40503 / 65536 = 0.618
+    # The least of the upper half: torch.median says no on CUDA under torch.use_deterministic_algorithms.
+    return codebook.topk(len(codebook) // 2 + 1, dim=0, sorted=False).values.amin(0)
+
+
 def _whole_groups(codes: Tensor) -> Tensor:
     """(K, D) codes with the last one repeated until there are whole groups of them.
 
     A repeated code scores as the last one does, so the caller clamps its index to K - 1.
     """
-    return torch.cat([codes, codes[-1:].expand(-len(codes) % _GROUP, -1)])
+    missing = -len(codes) % _GROUP
+    return torch.cat([codes, codes[-1:].expand(missing, -1)]) if missing else codes
 
 
 def _best_of_tiles(tokens: Tensor, tiles: list[tuple[Tensor, Tensor]], scores: Tensor) -> Tensor:

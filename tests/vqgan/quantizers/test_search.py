@@ -60,6 +60,133 @@ def test_the_uncentred_expansion_does_lose_digits_on_such_data():
     assert not torch.equal(uncentred, nearest_by_loop(latents, codebook))
 
 
+# ---- data on which a float32 search can lose its digits
+
+
+def excess_in_tolerances(latents: Tensor, codebook: Tensor, center: Tensor) -> float:
+    """How much farther than the nearest code the found one is, at worst, in units of what the search promises."""
+    found, best = nearest_codes(latents, codebook), nearest_by_loop(latents, codebook)
+    z, codes = latents.double(), codebook.double()
+    reach = (z - center).norm(dim=1) + torch.maximum(*((codes[index] - center).norm(dim=1) for index in (found, best)))
+    excess = (z - codes[found]).square().sum(1) - (z - codes[best]).square().sum(1)
+    assert (excess >= 0).all()
+    return (excess / ((latents.shape[1] + 8) * 2.0**-23 * reach.square()).clamp(min=1e-300)).max().item()
+
+
+def center_of(codes: Tensor) -> Tensor:
+    """Where the search would centre, had it these codes only."""
+    return codes.double().median(0).values
+
+
+FAR = [1e2, 1e3, 1e4, 1e5, 1e6]
+
+
+@pytest.mark.parametrize("far", FAR)
+@pytest.mark.parametrize(("K", "D"), [(16, 4), (16, 64), (512, 64), (64, 256)])
+def test_one_code_far_out_costs_the_others_no_digits(K, D, far):
+    latents, codebook = random_data(500, D, K)
+    codebook[K // 3] = far * codebook[K // 3].sign()
+    latents[7] = codebook[K // 3] + 1
+    assert torch.equal(nearest_codes(latents, codebook), nearest_by_loop(latents, codebook))
+
+
+@pytest.mark.parametrize("far", FAR)
+@pytest.mark.parametrize("where", ["first", "last", "every third", "random"])
+@pytest.mark.parametrize("K", [40, 63, 64, 300, 5000])
+def test_no_minority_of_codes_far_out_costs_the_others_any_digits(K, where, far):
+    latents, codebook = random_data(300, 16, K)
+    outliers = {
+        "first": torch.arange(K) < K // 3,
+        "last": torch.arange(K) >= K - K // 3,
+        "every third": torch.arange(K) % 3 == 1,
+        "random": torch.rand(K, generator=torch.Generator().manual_seed(K)) < 0.3,
+    }[where]
+    codebook[outliers] += far  # all of them on one side
+    assert excess_in_tolerances(latents, codebook, center_of(codebook[~outliers])) <= 1
+    codebook[outliers] = far * torch.randn(int(outliers.sum()), 16, generator=torch.Generator().manual_seed(1))
+    assert excess_in_tolerances(latents, codebook, center_of(codebook[~outliers])) <= 1
+
+
+def test_a_search_that_is_centred_on_the_mean_does_lose_digits_there():
+    latents, codebook = random_data(500, 64, 512)
+    codebook[0] = 1e5
+    centre = codebook.mean(0)
+    codes = codebook - centre
+    by_mean = ((latents - centre) @ codes.T - codes.square().sum(1) / 2).argmax(1)
+    assert (by_mean != nearest_by_loop(latents, codebook)).sum() > 5
+
+
+@pytest.mark.parametrize("outlier", [False, True])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+@pytest.mark.parametrize("K", [1, 2, 3, 5, 700])
+def test_neither_offset_nor_scale_costs_digits(K, offset, scale, outlier):
+    latents, codebook = (side * scale for side in random_data(400, 24, K, offset))
+    if outlier:
+        codebook[0] += 1e4 * scale
+    bulk = codebook[1:] if outlier and K > 2 else codebook
+    assert excess_in_tolerances(latents, codebook, center_of(bulk)) <= 1
+
+
+@pytest.mark.parametrize("away", [10.0, 1e3, 1e5])
+def test_latents_far_from_all_codes_get_a_code_that_is_nearest_within_the_promise(away):
+    latents, codebook = random_data(400, 32, 600)
+    latents *= away
+    assert excess_in_tolerances(latents, codebook, center_of(codebook)) <= 1
+    latents, codebook = random_data(400, 32, 600)
+    codebook /= 600
+    assert excess_in_tolerances(latents + away, codebook, center_of(codebook)) <= 1
+
+
+@pytest.mark.parametrize("away", FAR)
+@pytest.mark.parametrize("share", [3, 2])
+def test_crowds_of_codes_far_from_each_other_are_told_apart_within_the_promise(share, away):
+    latents, codebook = random_data(400, 32, 600)
+    codebook[::share] += away
+    latents[::2] += away
+    assert excess_in_tolerances(latents, codebook, assignment._center(codebook)) <= 1
+
+
+@pytest.mark.parametrize("away", [1e2, 3e2])
+def test_codes_of_a_far_crowd_find_themselves_down_to_a_spacing_of_r_over_1000(away):
+    codebook = random_data(400, 32, 600)[1]
+    codebook[::3] += away
+    reach = 2 * (codebook.double() - assignment._center(codebook)).norm(dim=1).max()
+    assert torch.pdist(codebook[::3].double()).min() > reach / 1000
+    assert torch.equal(nearest_codes(codebook, codebook), torch.arange(600))
+
+
+def test_constant_dimensions_cost_no_digits():
+    latents, codebook = random_data(500, 64, 512)
+    latents[:, ::2] = codebook[:, ::2] = 1e4
+    codebook[3, 0] = -1e6  # but for one code
+    assert torch.equal(nearest_codes(latents, codebook), nearest_by_loop(latents, codebook))
+
+
+def test_a_huge_codebook_with_far_codes_is_searched_as_exactly():
+    latents, codebook = random_data(40, 64, 70_000)
+    codebook[::100] *= 1e5
+    assert torch.equal(nearest_codes(latents, codebook), nearest_by_loop(latents, codebook))
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_of_equal_codes_the_lowest_index_wins_beside_one_far_out():
+    latents, codes = random_data(200, 16, 150)
+    codes[149] = 1e5
+    codebook = codes.repeat(4, 1)
+    assert torch.equal(nearest_codes(latents, codebook), nearest_by_loop(latents, codes))
+
+
+def test_a_latent_gets_the_same_code_whatever_latents_come_with_it():
+    latents, codebook = random_data(300, 32, 200, offset=100.0)
+    alone = nearest_codes(latents[:40], codebook)
+    latents[40:] *= 1e6
+    assert torch.equal(nearest_codes(latents, codebook)[:40], alone)
+
+
+# ---- equal codes, precision, layout
+
+
 @pytest.mark.usefixtures("small_tiles")
 def test_of_equal_codes_the_lowest_index_wins():
     latents, codes = random_data(200, 16, 150)
