@@ -105,7 +105,7 @@ BAD_INPUT = [
     ("both stages from one", "train --stage all --from first", ["--from"]),
     ("guidance in the evaluation", f"{BEGIN} --from first --set sampling.guidance=2", ["condition.drop"]),
     ("sample of nothing", "sample nowhere", ["nowhere is not a run"]),
-    ("sample of a first stage", "sample first", ["first is a run of the first stage", "--from first"]),
+    ("sample of a first stage", "sample first", ["first is a run of the first stage", "--from"]),
     ("class out of range", "sample run --classes 2", ["class 2 is out of range", "0 (cat) to 1"]),
     ("negative class", "sample run --classes cat,-1", ["class -1 is out of range"]),
     ("unknown class", "sample run --classes dgo", ["class 'dgo'", "did you mean 'dog'"]),

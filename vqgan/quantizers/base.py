@@ -48,6 +48,20 @@ def straight_through(quantized: Tensor, latents: Tensor) -> Tensor:
     return latents + (quantized - latents).detach()
 
 
+def output_dtype(latents: Tensor, codebook: Tensor) -> torch.dtype:
+    """What the two promote to.
+
+    It is that of the module where latents and module are of one dtype, so that the decoder goes on in it, and float32
+    for the half-precision latents that autocast hands to a float32 module.
+    """
+    return torch.promote_types(latents.dtype, codebook.dtype)
+
+
+def working_dtype(latents: Tensor, codebook: Tensor) -> torch.dtype:
+    """Float64 where one of the two is, else float32."""
+    return torch.promote_types(output_dtype(latents, codebook), torch.float32)
+
+
 class Quantizer(nn.Module, ABC):
     """A codebook of ``codebook_size`` vectors of ``dim`` and a rule that assigns one to each token.
 
@@ -91,7 +105,11 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, latents: Tensor) -> QuantizerOutput:
-        """Quantize (B, D, H, W) latents, in float32 whatever the autocast."""
+        """Quantize (B, D, H, W) latents, whatever the autocast.
+
+        The arithmetic and the losses are in ``working_dtype``, float32 or better; the quantized latents come back in
+        ``output_dtype``.
+        """
 
     def lookup(self, indices: Tensor) -> Tensor:
         """(B, H, W) indices -> (B, D, H, W) codes."""

@@ -1,5 +1,6 @@
 """The quantizer whose codebook follows the latents by exponential moving averages."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from ...diagnostics.ranks import sum_over_ranks
 from ...diagnostics.recomputation import recomputing
 from ..config.base import Decay, Settings
-from .base import LearnedQuantizer, QuantizerOutput, straight_through, to_map, to_tokens
+from .base import LearnedQuantizer, QuantizerOutput, output_dtype, straight_through, to_map, to_tokens, working_dtype
 from .search import nearest_codes
 
 
@@ -43,6 +44,20 @@ class EMACodebook(nn.Module):
         self.register_buffer("cluster_size", torch.ones(codebook_size))
         self.register_buffer("embed_avg", weight.clone())
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "EMACodebook":
+        """What ``to`` and its like do, but the averages never go below float32.
+
+        A step moves an average by 1 - decay of the way, which is less than the last digit of a bfloat16 one: in half
+        precision it would stand still. The codes follow the cast, and are rounded from the averages at each step.
+        """
+        averages = {"cluster_size": self.cluster_size, "embed_avg": self.embed_avg}
+        super()._apply(fn, recurse)
+        for name, exact in averages.items():
+            cast = getattr(self, name)
+            if torch.finfo(cast.dtype).bits < 32:
+                setattr(self, name, exact.to(cast.device, torch.float32))
+        return self
+
 
 class EMAQuantizer(LearnedQuantizer):
     """Nearest code, straight-through gradient, codebook moved by exponential moving averages.
@@ -72,13 +87,14 @@ class EMAQuantizer(LearnedQuantizer):
 
     def forward(self, latents: Tensor) -> QuantizerOutput:
         with torch.autocast(latents.device.type, enabled=False):
-            tokens = to_tokens(latents.float())
-            indices = nearest_codes(tokens, self.codebook)
-            codes = F.embedding(indices, self.codebook)
+            codebook = self.codebook.to(working_dtype(latents, self.codebook))
+            tokens = to_tokens(latents.to(codebook.dtype))
+            indices = nearest_codes(tokens, codebook)
+            codes = F.embedding(indices, codebook)
             if self.training and not recomputing():
                 self._accumulate(tokens.detach(), indices)
             commitment = F.mse_loss(tokens, codes)
-            quantized = straight_through(codes, tokens)
+            quantized = straight_through(codes, tokens).to(output_dtype(latents, self.codebook))
         B, _, H, W = latents.shape
         return QuantizerOutput(
             to_map(quantized, latents.shape),
@@ -89,7 +105,7 @@ class EMAQuantizer(LearnedQuantizer):
 
     def _accumulate(self, tokens: Tensor, indices: Tensor) -> None:
         pending = tokens.new_zeros(self.codebook_size, self.dim + 1) if self._pending is None else self._pending
-        self._pending = pending.index_add_(0, indices, F.pad(tokens, (0, 1), value=1.0))
+        self._pending = pending.index_add_(0, indices, F.pad(tokens, (0, 1), value=1.0).to(pending.dtype))
 
     @torch.no_grad()
     def end_step(self) -> None:
@@ -98,8 +114,9 @@ class EMAQuantizer(LearnedQuantizer):
             return
         sum_over_ranks(self._pending)
         book = self.embedding
-        book.embed_avg.lerp_(self._pending[:, :-1], 1 - self.settings.decay)
-        book.cluster_size.lerp_(self._pending[:, -1], 1 - self.settings.decay)
+        pending = self._pending.to(book.embed_avg.dtype)
+        book.embed_avg.lerp_(pending[:, :-1], 1 - self.settings.decay)
+        book.cluster_size.lerp_(pending[:, -1], 1 - self.settings.decay)
         total = book.cluster_size.sum()
         smoothed = (book.cluster_size + self.settings.eps) / (total + self.codebook_size * self.settings.eps) * total
         book.weight.copy_(book.embed_avg / smoothed.unsqueeze(1))

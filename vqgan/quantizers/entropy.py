@@ -38,22 +38,22 @@ class EntropyQuantizer(StandardQuantizer):
     settings_type = EntropySettings
     settings: EntropySettings  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def losses(self, tokens: Tensor, codes: Tensor) -> dict[str, Tensor]:
+    def losses(self, tokens: Tensor, codes: Tensor, codebook: Tensor) -> dict[str, Tensor]:
         if fits(tokens, self.codebook_size):
-            entropy, p = self._soft_assignment(tokens)
+            entropy, p = self._soft_assignment(tokens, codebook)
         else:
-            entropy, p = _SoftAssignments.apply(tokens, self.codebook, 2 / self.settings.temperature)
+            entropy, p = _SoftAssignments.apply(tokens, codebook, 2 / self.settings.temperature)
         mean_entropy, mean_p = entropy / len(tokens), p / len(tokens)
         # Of a code so far away that its p underflows to 0 the gradient is 0, where that of p ln p would be NaN.
         smallest = torch.finfo(mean_p.dtype).tiny
         kl = math.log(self.codebook_size) - torch.special.entr(mean_p.clamp(min=smallest)).sum()
-        return {**super().losses(tokens, codes), "entropy": mean_entropy, "kl": kl}
+        return {**super().losses(tokens, codes, codebook), "entropy": mean_entropy, "kl": kl}
 
-    def _soft_assignment(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def _soft_assignment(self, tokens: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
         """Summed entropy () and summed probabilities (K,) of the soft assignment of (n, D) tokens."""
-        half_norms = self.codebook.square().sum(1) / 2
+        half_norms = codebook.square().sum(1) / 2
         # |z|^2 is the same for every code and falls out of the softmax.
-        logits = torch.addmm(half_norms, tokens, self.codebook.t(), beta=-1) * (2 / self.settings.temperature)
+        logits = torch.addmm(half_norms, tokens, codebook.t(), beta=-1) * (2 / self.settings.temperature)
         log_p = F.log_softmax(logits, dim=1)
         p = log_p.exp()
         return -(p * log_p).sum(), p.sum(0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
 from ..config.base import Settings
-from .base import LearnedQuantizer, QuantizerOutput, to_map, to_tokens
+from .base import LearnedQuantizer, QuantizerOutput, output_dtype, to_map, to_tokens, working_dtype
 from .chunks import fits, log_softmax_and_softmax, slices
 from .search import nearest_codes
 
@@ -84,12 +84,13 @@ class GumbelQuantizer(LearnedQuantizer):
 
     def logits(self, tokens: Tensor) -> Tensor:
         """(n, D) tokens -> (n, K) logits."""
-        return F.linear(tokens, self.proj.weight.flatten(1), self.bias)
+        return F.linear(tokens, self.proj.weight.flatten(1).to(tokens.dtype), self.bias.to(tokens.dtype))
 
     def forward(self, latents: Tensor) -> QuantizerOutput:
         with torch.autocast(latents.device.type, enabled=False):
-            tokens = to_tokens(latents.float())
+            tokens = to_tokens(latents.to(working_dtype(latents, self.codebook)))
             quantized, indices, kl_sum = self._assign(tokens)
+            quantized = quantized.to(output_dtype(latents, self.codebook))
             kl = kl_sum / len(tokens)
         B, _, H, W = latents.shape
         return QuantizerOutput(to_map(quantized, latents.shape), indices.view(B, H, W), self.kl_weight * kl, {"kl": kl})
@@ -98,23 +99,28 @@ class GumbelQuantizer(LearnedQuantizer):
         """Codes (N, D), indices (N,) and summed KL divergence () of (N, D) tokens."""
         if fits(tokens, self.codebook_size):
             return self._sample(tokens) if self.training else self._choose(tokens)
-        weight, temperature = self.proj.weight.flatten(1), self.temperature if self.training else None
-        return _Assignments.apply(tokens, weight, self.bias, self.codebook, temperature, self.settings.straight_through)
+        weights = (each.to(tokens.dtype) for each in (self.proj.weight.flatten(1), self.bias, self.codebook))
+        temperature = self.temperature if self.training else None
+        return _Assignments.apply(tokens, *weights, temperature, self.settings.straight_through)
 
     def _sample(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.logits(tokens)
         sample = F.gumbel_softmax(logits, self.temperature, hard=self.settings.straight_through)  # type: ignore[arg-type]
-        return sample @ self.codebook, sample.argmax(1), self._kl(logits)
+        return sample @ self.codebook.to(sample.dtype), sample.argmax(1), self._kl(logits)
 
     def _choose(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.logits(tokens)
         indices = logits.argmax(1)
-        return F.embedding(indices, self.codebook), indices, self._kl(logits)
+        return F.embedding(indices, self.codebook.to(tokens.dtype)), indices, self._kl(logits)
 
     def _kl(self, logits: Tensor) -> Tensor:
         """() sum over tokens of KL(p || uniform) = ln K - H(p)."""
         log_p = F.log_softmax(logits, dim=1)
         return (log_p.exp() * (log_p + math.log(self.codebook_size))).sum()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # type: ignore[override]
+        """Weights need not say how far the schedules have come: those of taming-transformers do not."""
+        super()._load_from_state_dict({f"{prefix}updates": self.updates} | state_dict, prefix, *args)
 
     @torch.no_grad()
     def end_step(self) -> None:
@@ -131,7 +137,7 @@ class GumbelQuantizer(LearnedQuantizer):
         others[codes] = False
         others = others.nonzero().squeeze(1)
         if len(others):
-            donors = others[nearest_codes(vectors.float(), self.codebook[others])]
+            donors = others[nearest_codes(vectors, self.codebook[others])]
             self.proj.weight[codes] = self.proj.weight[donors]
             self.bias[codes] = self.bias[donors]
         super().overwrite(codes, vectors)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...diagnostics.errors import InputError
+from .base import working_dtype
 
 #: Neighbouring codes that share one maximum.
 _GROUP = 64
@@ -30,14 +31,15 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
 
     Both sides are moved by minus the median code c first, which changes no distance but keeps the digits that the
     expanded square loses on data far from the origin; codes far out do not pull it away while they are fewer than a
-    third. The arithmetic is float32 whatever the dtype of the input, the autocast and the matmul precision setting.
+    third. The arithmetic is float32, or float64 where one side is, whatever the autocast and the matmul precision
+    setting.
 
     With r = |z - c| + |e - c|, e the found code or the nearest one, whichever is farther from c, the squared distance
-    of the found code exceeds the least one by at most (D + 8) 2^-23 r^2, and by 2^-23 r^2 as a rule. So an index is the
-    float64 argmin except where two codes are equally near within float32 rounding; codes far out cost the others
-    nothing; a latent far from all codes gets the least distance but for its last digits. Only a crowd of codes far from
-    c and near to each other loses more: as a rule it is told apart down to a spacing of r / 1000. Values are taken to
-    be below 1e18, where squares fit.
+    of the found code exceeds the least one by at most (D + 8) 2^-23 r^2, and by 2^-23 r^2 as a rule (in float64 it is
+    2^-52). So an index is the float64 argmin except where two codes are equally near within float32 rounding; codes far
+    out cost the others nothing; a latent far from all codes gets the least distance but for its last digits. Only a
+    crowd of codes far from c and near to each other loses more: as a rule it is told apart down to a spacing of
+    r / 1000. Values are taken to be below 1e18, where squares fit.
 
     Equal codes go to the lowest index; a latent that is not finite goes to some valid index.
 
@@ -54,14 +56,15 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
     _check_shapes(latents, codebook)
     tile_tokens, tile_codes = _CPU_TILE if latents.device.type == "cpu" else _TILE
     indices = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
+    dtype = working_dtype(latents, codebook)
     with torch.autocast(latents.device.type, enabled=False), _exact_matmul(latents.device):
-        center = _center(codebook).float()
-        codes = _whole_groups(codebook.float() - center)
+        center = _center(codebook).to(dtype)
+        codes = _whole_groups(codebook.to(dtype) - center)
         bias = codes.square().sum(1) / -2
         tiles = list(zip(codes.split(tile_codes), bias.split(tile_codes), strict=True))
         scores = codes.new_empty(min(tile_tokens, len(latents)) * min(tile_codes, len(codes)))
         for part, out in zip(latents.split(tile_tokens), indices.split(tile_tokens), strict=True):
-            out.copy_(_best_of_tiles(part.float() - center, tiles, scores))
+            out.copy_(_best_of_tiles(part.to(dtype) - center, tiles, scores))
     return indices.clamp_(max=len(codebook) - 1)
 
 

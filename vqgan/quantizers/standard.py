@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from ..config.base import Settings
-from .base import LearnedQuantizer, QuantizerOutput, straight_through, to_map, to_tokens
+from .base import LearnedQuantizer, QuantizerOutput, output_dtype, straight_through, to_map, to_tokens, working_dtype
 from .search import nearest_codes
 
 
@@ -42,16 +42,17 @@ class StandardQuantizer(LearnedQuantizer):
 
     def forward(self, latents: Tensor) -> QuantizerOutput:
         with torch.autocast(latents.device.type, enabled=False):
-            tokens = to_tokens(latents.float())
-            indices = nearest_codes(tokens, self.codebook)
-            codes = F.embedding(indices, self.codebook)
-            losses = self.losses(tokens, codes)
-            quantized = straight_through(codes, tokens)
+            codebook = self.codebook.to(working_dtype(latents, self.codebook))
+            tokens = to_tokens(latents.to(codebook.dtype))
+            indices = nearest_codes(tokens, codebook)
+            codes = F.embedding(indices, codebook)
+            losses = self.losses(tokens, codes, codebook)
+            quantized = straight_through(codes, tokens).to(output_dtype(latents, self.codebook))
         B, _, H, W = latents.shape
         return QuantizerOutput(to_map(quantized, latents.shape), indices.view(B, H, W), self.weighted(losses), losses)
 
-    def losses(self, tokens: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        """The unweighted parts of the loss for (N, D) tokens and their (N, D) codes."""
+    def losses(self, tokens: Tensor, codes: Tensor, codebook: Tensor) -> dict[str, Tensor]:
+        """The unweighted parts of the loss for (N, D) tokens, their (N, D) codes and all (K, D) codes, in one dtype."""
         return {
             "codebook": F.mse_loss(codes, tokens.detach()),
             "commitment": F.mse_loss(tokens, codes.detach()),

@@ -39,10 +39,13 @@ def load_weights(module: nn.Module, weights: dict[str, Any], source: Path) -> No
     """Load ``weights`` into ``module``, all of them.
 
     Raises:
-        InputError: A name is missing or too many, or a shape differs: the first such, named.
+        InputError: A name that the module demands is missing, or one is too many, or a shape differs: the first such,
+            named. Nothing has been loaded then.
     """
     own = module.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
+    # The module loads from itself what it would find in the weights, and says what it cannot do without beside that.
+    demanded = module.load_state_dict({name: own[name] for name in own if name in weights}, strict=False).missing_keys
+    for name in sorted(weights.keys() | demanded):
         if name not in weights:
             raise InputError(f"checkpoint {source} lacks {name!r}: it was made with another model")
         if name not in own:

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from vqtool.vqgan.quantizers import (
     QUANTIZERS,
+    DeadCodeReset,
     EMAQuantizer,
     EntropyQuantizer,
     GumbelQuantizer,
@@ -99,6 +100,130 @@ def test_half_precision_latents_are_quantized_in_float32(name, training):
     assert torch.equal(output.quantized, expected.quantized)
     assert output.quantized.dtype == output.loss.dtype == torch.float32
     assert torch.equal(output.loss, expected.loss)
+
+
+HALVES = [torch.bfloat16, torch.float16]
+
+
+def step_and_gradients(quantizer, latents):
+    """What a step hands over and leaves behind, by name; the same draws at each call."""
+    latents = latents.detach().requires_grad_()
+    torch.manual_seed(2)
+    output = quantizer(latents)
+    weights = torch.arange(latents.numel()).view(latents.shape) % 9 - 4.0  # exact in every dtype
+    (output.loss + (output.quantized * weights.to(output.quantized.dtype)).sum()).backward()
+    gradients = {f"gradient of {name}": parameter.grad for name, parameter in quantizer.named_parameters()}
+    quantizer.end_step()
+    return output._asdict() | {"latents": latents.grad} | gradients | quantizer.state_dict()
+
+
+@pytest.fixture(params=["one block", "slices"])
+def blocks_or_one(request):
+    if request.param == "slices":
+        request.getfixturevalue("blocks_of_three_tokens")
+
+
+@pytest.mark.usefixtures("blocks_or_one")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_in_half_precision_a_quantizer_rounds_what_it_hands_over_and_nothing_before(name, dtype, training):
+    settings = {"temperature": 1.0} if name == "entropy" else {}
+    half = make(name, **settings).train(training).to(dtype)
+    same = QUANTIZERS[name](K, D, **settings).train(training)
+    same.load_state_dict(half.state_dict())
+    latents = images_of_latents().to(dtype)
+    actual, expected = step_and_gradients(half, latents), step_and_gradients(same, latents.float())
+    assert actual["quantized"].dtype == dtype
+    assert actual["loss"].dtype == torch.float32
+    for key, value in expected.items():
+        for mine, exact in zip(tree_leaves(actual[key]), tree_leaves(value), strict=True):
+            assert torch.equal(mine, exact.to(mine.dtype)), key
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_a_float32_quantizer_takes_half_precision_latents_without_autocast(name, dtype):
+    output = make(name)(images_of_latents().to(dtype))
+    assert output.quantized.dtype == output.loss.dtype == torch.float32
+
+
+@pytest.mark.usefixtures("blocks_or_one")
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_in_double_precision_a_quantizer_loses_no_digits(name):
+    latents = images_of_latents().detach()
+    double = step_and_gradients(make(name).double(), latents.double())
+    single = step_and_gradients(make(name), latents)
+    for key, value in double.items():
+        for mine, coarse in zip(tree_leaves(value), tree_leaves(single[key]), strict=True):
+            if mine.is_floating_point():
+                assert mine.dtype == torch.float64, key
+                if name != "gumbel":  # another dtype, other draws
+                    torch.testing.assert_close(mine.float(), coarse, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("blocks_or_one")
+def test_the_double_precision_entropy_loss_equals_the_dense_one_in_all_digits():
+    quantizer = make("entropy", temperature=0.5, entropy_weight=0.7, kl_weight=0.4).double()
+    latents = images_of_latents().detach().double().requires_grad_()
+    actual = quantizer(latents).loss
+    expected = twin_loss(latents, quantizer.codebook, quantizer)
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=0)
+    wanted = torch.autograd.grad(expected, [latents, quantizer.codebook])
+    torch.testing.assert_close(gradients(quantizer, latents, actual), wanted, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("settings", [{}, {"straight_through": False}])
+@pytest.mark.parametrize("training", [True, False])
+def test_double_precision_gumbel_gradients_equal_the_dense_ones_in_all_digits(monkeypatch, training, settings):
+    quantizer = make("gumbel", kl_weight=0.5, **settings).train(training).double()
+    latents = images_of_latents(shape=(1, D, 2, 3)).detach().double().requires_grad_()
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda self: self.fill_(1.0))  # draws depend on the slices
+    passes = []
+    for block in (chunks.BLOCK, 6 * K - 1):  # one block, then five tokens and one
+        monkeypatch.setattr(chunks, "BLOCK", block)
+        output = quantizer(latents)
+        passes.append(gradients(quantizer, latents, output.loss + output.quantized.square().sum()))
+    torch.testing.assert_close(passes[1], passes[0], rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_the_averages_of_a_half_precision_ema_keep_every_small_update(dtype):
+    half, single = make("ema").to(dtype), make("ema")
+    for seed in range(50):
+        latents = images_of_latents(seed).detach().to(dtype)
+        for quantizer in (half, single):
+            quantizer(latents.to(quantizer.codebook.dtype))
+            quantizer.end_step()
+    for name in ("cluster_size", "embed_avg"):
+        average = getattr(half.embedding, name)
+        assert average.dtype == torch.float32
+        torch.testing.assert_close(average, getattr(single.embedding, name), rtol=0.1, atol=0.1)
+    assert half.codebook.dtype == dtype
+
+
+def test_a_cast_there_and_back_costs_the_averages_no_digit():
+    quantizer = make("ema")
+    before = {name: value.clone() for name, value in quantizer.embedding.state_dict().items() if name != "weight"}
+    for there in (*HALVES, torch.float64):
+        quantizer.to(there).float()
+        for name, value in before.items():
+            assert torch.equal(getattr(quantizer.embedding, name), value)
+    assert all(value.is_meta for value in quantizer.to("meta").state_dict().values())
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float64])
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_codes_are_overwritten_and_dead_ones_reset_in_every_dtype(name, dtype):
+    quantizer = make(name).to(dtype)
+    vectors = torch.randn(2, D)
+    quantizer.overwrite(torch.tensor([5, 2]), vectors)
+    assert torch.equal(quantizer.codebook[[5, 2]], vectors.to(dtype))
+    reset = DeadCodeReset(quantizer, every=1, threshold=0.99)
+    quantizer(images_of_latents(shape=(1, D, 1, 2)).to(dtype))
+    quantizer.end_step()
+    assert len(reset.step()) > 0
+    assert all(value.isfinite().all() for value in quantizer.state_dict().values())
 
 
 @pytest.mark.parametrize("name", NEAREST)
@@ -310,6 +435,20 @@ def test_the_gumbel_state_has_the_names_of_taming_and_nothing_of_size_k_times_k(
     quantizer = GumbelQuantizer(64, 4)
     assert set(quantizer.state_dict()) == {"proj.weight", "proj.bias", "embed.weight", "updates"}
     assert sum(parameter.numel() for parameter in quantizer.parameters()) == 64 * 4 + 64 + 64 * 4
+
+
+def test_weights_without_the_schedules_are_loaded_and_the_schedules_stay_where_they_are():
+    trained, other = make("gumbel"), GumbelQuantizer(K, D)
+    trained.end_step()
+    weights = {name: value for name, value in other.state_dict().items() if name != "updates"}
+    assert set(weights) == {"proj.weight", "proj.bias", "embed.weight"}  # of taming-transformers
+    trained.load_state_dict(weights)
+    assert torch.equal(trained.codebook, other.codebook)
+    assert trained.updates == 1
+    torch.nn.Sequential(trained).load_state_dict({f"0.{name}": value for name, value in weights.items()})
+    for name in weights:
+        with pytest.raises(RuntimeError, match=name):
+            trained.load_state_dict({key: value for key, value in weights.items() if key != name})
 
 
 def test_the_kl_is_the_mean_over_tokens_of_the_loop():

@@ -215,6 +215,18 @@ def test_half_precision_input_is_searched_in_float32(dtype):
     assert torch.equal(nearest_codes(latents, codebook), nearest_codes(latents.float(), codebook.float()))
 
 
+@pytest.mark.parametrize("side", ["latents", "codebook", "both"])
+def test_double_precision_input_is_searched_in_double_precision(side):
+    latents, codebook = (each.double() for each in random_data(300, 16, 100))
+    codebook = codebook.repeat(2, 1)
+    codebook[100:] += 1e-9 * torch.randn(100, 16, generator=torch.Generator().manual_seed(0)).double()
+    if side == "latents":
+        codebook = codebook.float()
+    elif side == "codebook":
+        latents = latents.float()
+    assert torch.equal(nearest_codes(latents, codebook), nearest_by_loop(latents, codebook))
+
+
 def test_the_two_sides_may_differ_in_dtype():
     latents, codebook = random_data(100, 8, 50)
     assert torch.equal(nearest_codes(latents.bfloat16(), codebook), nearest_codes(latents.bfloat16().float(), codebook))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vqtool.diagnostics.errors import InputError
+from vqtool.vqgan.quantizers import GumbelQuantizer
 from vqtool.vqgan.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 
 
@@ -111,3 +112,37 @@ def test_weights_of_another_model_are_refused_with_the_first_that_differs(change
         load_weights(module, weights, SOURCE)
     assert str(SOURCE) in str(error.value)
     assert torch.equal(module.weight, before)
+
+
+def model_with_schedules():
+    model = torch.nn.ModuleDict({"quantize": GumbelQuantizer(8, 4)})
+    model["quantize"].end_step()
+    return model
+
+
+def test_weights_that_lack_the_state_of_a_schedule_are_loaded_and_the_schedule_stays():
+    model, other = model_with_schedules(), model_with_schedules()
+    weights = {name: value for name, value in other.state_dict().items() if name != "quantize.updates"}
+    load_weights(model, weights, SOURCE)
+    assert torch.equal(model["quantize"].codebook, other["quantize"].codebook)
+    assert model["quantize"].updates == 1
+
+
+def test_weights_that_have_the_state_of_a_schedule_set_it():
+    model, other = model_with_schedules(), model_with_schedules()
+    other["quantize"].end_step()
+    load_weights(model, other.state_dict(), SOURCE)
+    assert model["quantize"].updates == 2
+
+
+@pytest.mark.parametrize("schedule", [True, False])
+@pytest.mark.parametrize("name", ["quantize.proj.weight", "quantize.proj.bias", "quantize.embed.weight"])
+def test_a_missing_weight_beside_a_schedule_is_still_refused_by_name(name, schedule):
+    model = model_with_schedules()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    gone = {name} if schedule else {name, "quantize.updates"}
+    weights = {key: value + 1 for key, value in before.items() if key not in gone}
+    with pytest.raises(InputError, match=f"lacks '{name}'") as error:
+        load_weights(model, weights, SOURCE)
+    assert "\n" not in str(error.value)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

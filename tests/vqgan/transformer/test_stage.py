@@ -88,7 +88,7 @@ def test_a_run_needs_its_first_stage_only_to_begin(first, second, tmp_path):
 
 def second_from(run, **settings):
     """The settings in a run folder, with others of its ``train`` branch."""
-    from vqtool.vqgan.config.layers import load_config
+    from vqtool.diagnostics.run import load_config
 
     return build_transformer_config(merge(load_config(run.config), {"train": settings}))
 

@@ -72,7 +72,7 @@ def test_an_unfinished_run_is_refused(first_stage, tmp_path):
     path = shutil.copytree(first_stage, tmp_path / "run")
     Tokenizer.of_run(path)
     (path / "DONE").unlink()
-    assert refusal(path) == f"first stage {path} is not finished: go on with vqtool train --resume --out {path}"
+    assert refusal(path).startswith(f"first stage {path} is not finished: ")
 
 
 def test_a_run_of_the_second_stage_is_refused(second_stage, tmp_path):
