@@ -73,6 +73,10 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         for name, (module, probe) in self.codebooks.items():
             self.windows[name].end_step(probe.gradient(module))
 
+    def _skip_step(self) -> None:
+        for window in self.windows.values():
+            window.skip_step()
+
     def _steps_open(self) -> int:
         return max(window.steps for window in self.windows.values())
 

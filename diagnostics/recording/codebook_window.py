@@ -23,6 +23,7 @@ class Window(Sums):
         new = codebook.new_zeros
         self.steps = 0
         self.steps_with_gradient = 0
+        self.skipped = 0
         self.hits = new(K, dtype=torch.int64)
         self.distortion = new(K, dtype=torch.float64)
         self.pull_norm = new(K, dtype=torch.float32)
@@ -48,6 +49,18 @@ class Window(Sums):
 
     def end_step(self, gradient: Tensor | None) -> None:
         """Close one optimizer step, with the (K, D) gradient that the optimizer is about to use."""
+        self._close_pull()
+        if gradient is not None:
+            self.steps_with_gradient += 1
+            dense = gradient.to_dense() if gradient.is_sparse else gradient
+            self.grad_norm += torch.linalg.vector_norm(dense.float(), dim=1)
+
+    def skip_step(self) -> None:
+        """Close one step of which the optimizer used nothing: its tokens were seen all the same."""
+        self._close_pull()
+        self.skipped += 1
+
+    def _close_pull(self) -> None:
         self.steps += 1
         tokens = self._tokens
         if in_group():
@@ -59,10 +72,6 @@ class Window(Sums):
         self.pull_norm += scale * torch.linalg.vector_norm(self._pull, dim=1)
         self._pull.zero_()
         self._tokens = 0
-        if gradient is not None:
-            self.steps_with_gradient += 1
-            dense = gradient.to_dense() if gradient.is_sparse else gradient
-            self.grad_norm += torch.linalg.vector_norm(dense.float(), dim=1)
 
     def close(self, name: str, step: int, codebook: Tensor) -> CodebookRecord:
         """The record of the window, reduced over ranks, and a fresh start. Here the host waits for the device."""
@@ -78,12 +87,12 @@ class Window(Sums):
             distortion=on_host((distortion / hits).float()),  # 0 / 0 = NaN: no hit, no distortion
             norm=on_host(torch.linalg.vector_norm(codebook, dim=1).float()),
             drift=on_host(drift.float()),
-            grad_norm=on_host(self.grad_norm / self.steps if self.steps_with_gradient else nothing),
+            grad_norm=on_host(self.grad_norm / (self.steps - self.skipped) if self.steps_with_gradient else nothing),
             pull_norm=on_host(self.pull_norm / self.steps),
             resets=on_host(self.resets),
         )
         self.last_codebook = codebook.clone()
         for total in (self.hits, self.distortion, self.pull_norm, self.grad_norm, self.resets):
             total.zero_()
-        self.steps = self.steps_with_gradient = 0
+        self.steps = self.steps_with_gradient = self.skipped = 0
         return record

@@ -54,7 +54,8 @@ class CodebookRecord(Record):
         norm: (K,) |e_k| as the last forward of the window saw it.
         drift: (K,) |e_k - e_k at the previous record|, NaN in the first record.
         grad_norm: (K,) mean over the window's steps of the L2 norm of the code's gradient row as the optimizer sees
-            it (after unscaling, clipping and reduction), NaN where the codebook has no gradient.
+            it (after unscaling, clipping and reduction), without the steps that a gradient scaler skipped; NaN where
+            the codebook has no gradient.
         pull_norm: (K,) mean over the window's steps of the L2 norm of the closed-form gradient of the codebook loss
             mean |sg[z] - e|^2, that is 2/(N D) * sum over the code's latents of (e_k - z)
             (van den Oord et al. 2017, arXiv:1711.00937, eq. 3). Defined for every quantizer.

@@ -27,11 +27,16 @@ class StepMonitor(ABC, Generic[R]):
         self.every = every
         self.step = 0
         self._optimizer = optimizer
+        self._stepped = False
         self._handles: list[RemovableHandle] = []
 
     @abstractmethod
     def _read_step(self) -> None:
         """Take in what the optimizer is about to use."""
+
+    @abstractmethod
+    def _skip_step(self) -> None:
+        """Close a step of which the optimizer used nothing."""
 
     @abstractmethod
     def _steps_open(self) -> int:
@@ -47,8 +52,25 @@ class StepMonitor(ABC, Generic[R]):
 
     @torch.no_grad()
     def _end_step(self, *_: Any) -> None:
+        self._stepped = True
         self.step += 1
         self._read_step()
+        self._record_where_due()
+
+    @torch.no_grad()
+    def step_over(self) -> None:
+        """Tell that a step of the training loop is over; for loops in which a gradient scaler may skip the optimizer's.
+
+        A skipped step then counts as a step: its tokens were seen, its gradients were not used. Who never calls this
+        has the steps of the optimizer counted.
+        """
+        if not self._stepped:
+            self.step += 1
+            self._skip_step()
+            self._record_where_due()
+        self._stepped = False
+
+    def _record_where_due(self) -> None:
         if self.step % self.every == 0:
             self._record()
 

@@ -67,6 +67,9 @@ class TokenMonitor(StepMonitor[TokenRecord]):
     def _read_step(self) -> None:
         self._window.end_step(self._embedding.weight.grad, self._head.weight.grad)
 
+    def _skip_step(self) -> None:
+        self._window.skip_step()
+
     def _steps_open(self) -> int:
         return self._window.steps
 
@@ -89,7 +92,7 @@ class TokenWindow(Sums):
     of_each_rank = ("targets", "nll")
 
     def __init__(self, codes: int, device: torch.device):
-        self.steps = 0
+        self.steps = self.skipped = 0
         self.targets = torch.zeros(codes, dtype=torch.int64, device=device)
         self.nll = torch.zeros(codes, dtype=torch.float64, device=device)
         self.embedding_grad_norm: Tensor | None = None
@@ -105,6 +108,11 @@ class TokenWindow(Sums):
         self.steps += 1
         self.embedding_grad_norm = self._add_rows(self.embedding_grad_norm, embedding_gradient)
         self.head_grad_norm = self._add_rows(self.head_grad_norm, head_gradient)
+
+    def skip_step(self) -> None:
+        """Close one step of which the optimizer used nothing."""
+        self.steps += 1
+        self.skipped += 1
 
     def _add_rows(self, total: Tensor | None, gradient: Tensor | None) -> Tensor | None:
         if gradient is None:
@@ -122,7 +130,9 @@ class TokenWindow(Sums):
         targets, nll = self.over_ranks()
         nothing = torch.full_like(nll, torch.nan, dtype=torch.float32)
         gradients = self.embedding_grad_norm, self.head_grad_norm
-        embedding_gradient, head_gradient = (nothing if g is None else g / self.steps for g in gradients)
+        embedding_gradient, head_gradient = (
+            nothing if g is None else g / (self.steps - self.skipped) for g in gradients
+        )
         record = TokenRecord(
             codebook=name,
             step=step,
@@ -137,5 +147,5 @@ class TokenWindow(Sums):
         self.targets.zero_()
         self.nll.zero_()
         self.embedding_grad_norm = self.head_grad_norm = None
-        self.steps = 0
+        self.steps = self.skipped = 0
         return record

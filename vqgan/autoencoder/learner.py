@@ -114,6 +114,8 @@ class AutoencoderLearner(Learner[VQModel]):
         for remedy in self.remedies:
             if (codes := remedy.step()) is not None:
                 self.monitor.count_resets(CODEBOOK, codes)
+                counts = {"reset/codes": remedy.revived, "reset/repeats": remedy.repeats}
+                losses |= {name: torch.tensor(float(count), device=codes.device) for name, count in counts.items()}
         return losses
 
     def _autoencoder_step(
@@ -132,6 +134,7 @@ class AutoencoderLearner(Learner[VQModel]):
             return total
 
         self.descend(self.wrapped, self.optimizer, loss_of, self.config.optimizer.clip_norm)
+        self.monitor.step_over()
         return pairs, mean_losses(parts)
 
     def _objective(

@@ -7,13 +7,9 @@ from .search import nearest_codes
 
 
 def sample_rows(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` rows of ``points`` (N, D), each at most once while there are enough of them."""
-    N = len(points)
-    if count <= N:
-        chosen = torch.randperm(N, generator=generator)[:count]
-    else:
-        chosen = torch.randint(N, (count,), generator=generator)
-    return points[chosen.to(points.device)]
+    """``count`` rows of ``points`` (N, D), each once before any is drawn again."""
+    rounds = [torch.randperm(len(points), generator=generator) for _ in range(0, count, len(points))]
+    return points[torch.cat(rounds)[:count].to(points.device)]
 
 
 def jitter(points: Tensor, scale: float, spread: Tensor, generator: torch.Generator) -> Tensor:

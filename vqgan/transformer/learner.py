@@ -53,6 +53,7 @@ class TransformerLearner(Learner[CodeTransformer]):
 
         self.set_rate(self.config.optimizer, step, self.optimizer)
         self.descend(self.wrapped, self.optimizer, loss_of, self.config.optimizer.clip_norm)
+        self.monitor.step_over()
         return mean_losses(parts)
 
     def state_dict(self) -> dict[str, Any]:

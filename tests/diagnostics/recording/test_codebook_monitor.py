@@ -190,6 +190,52 @@ def test_windows_are_as_long_as_asked_and_the_last_one_may_be_short():
     assert [record.hits.sum() for record in sink.records] == [96, 96, 32]
 
 
+def train_with_a_scaler(data, overflows, tell):
+    """Records every second step of a loop whose gradients overflow at some steps; tokens and gradients step by step."""
+    (model, optimizer), kept, tokens, gradients = toy(), Records(), [], []
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    monitor = CodebookMonitor(model, optimizer, [kept], every=2)
+    for number, images in enumerate(data, start=1):
+        optimizer.zero_grad()
+        loss, output = model(images)
+        scaler.scale(loss).backward()
+        if number in overflows:
+            next(model.parameters()).grad[:] = torch.inf
+        scaler.unscale_(optimizer)
+        tokens.append(output.indices.numel())
+        gradients.append(model.quantize.codebook.grad.norm(dim=1).clone())
+        scaler.step(optimizer)
+        scaler.update()
+        if tell:
+            monitor.step_over()
+    monitor.close()
+    return kept.records, tokens, gradients
+
+
+@pytest.mark.parametrize("overflows", [(), (3,), (4,), (3, 4), (7,)])
+def test_a_step_that_a_gradient_scaler_skips_is_a_step_of_the_loop_without_a_gradient(overflows):
+    records, tokens, gradients = train_with_a_scaler(batches(7), overflows, tell=True)
+    assert [(record.step, record.window) for record in records] == [(2, 2), (4, 2), (6, 2), (7, 1)]
+    for record, steps in zip(records, [(1, 2), (3, 4), (5, 6), (7,)], strict=True):
+        used = [gradients[step - 1] for step in steps if step not in overflows]
+        assert record.hits.sum() == sum(tokens[step - 1] for step in steps)
+        if used:
+            np.testing.assert_allclose(record.grad_norm, torch.stack(used).mean(0), rtol=1e-5)
+        else:
+            assert np.isnan(record.grad_norm).all()
+        assert np.isfinite(record.pull_norm).all()
+
+
+def test_a_loop_that_tells_nothing_has_the_steps_of_its_optimizer_counted():
+    told, *_ = train_with_a_scaler(batches(6), (), tell=True)
+    untold, *_ = train_with_a_scaler(batches(6), (), tell=False)
+    for one, other in zip(told, untold, strict=True):
+        for name in vars(one):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    skipping, *_ = train_with_a_scaler(batches(6), (3,), tell=False)
+    assert [record.step for record in skipping] == [2, 4, 5]
+
+
 def test_resets_are_counted_in_the_open_window():
     model, optimizer = toy()
     sink = Records()

@@ -6,13 +6,16 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning_fabric.plugins.precision import Precision
 from runs import assert_same_run, metrics, power_cut, state
 
+from vqtool.diagnostics import CodebookTrace
 from vqtool.diagnostics.errors import RunFailedError
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.vqgan.autoencoder.learner import AutoencoderLearner
@@ -144,3 +147,23 @@ def test_bfloat16_leaves_the_codebook_in_float32(tiny, tmp_path):
     assert train(tiny(train={"precision": "bf16"}), run.path) == "done"
     assert state(run)["learner"]["model"]["quantize.embedding.weight"].dtype == torch.float32
     assert np.isfinite([row["loss/total"] for row in metrics(run) if "loss/total" in row]).all()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_step_that_is_skipped_leaves_trace_and_run_in_step(tiny, tmp_path, stopped):
+    step, calls = Precision.optimizer_step, iter(range(1, 100))
+
+    def skipping(self, optimizer, **options):  # as a gradient scaler does after an overflow
+        return None if next(calls) in (4, 6) else step(self, optimizer, **options)
+
+    config, run = tiny(train={"steps": 12, "every": 3, "checkpoint_every": 5}), RunDirectory(tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Precision, "optimizer_step", skipping)
+        with power_cut(AutoencoderLearner, at=8) if stopped else nullcontext():
+            train(config, run.path)
+    if stopped:
+        train(config, run.path, resume=True)
+    trace = CodebookTrace.load(run.trace / "quantize")
+    assert trace.steps.tolist() == [3, 6, 9, 12]
+    assert trace.window.tolist() == [3, 3, 3, 3]
+    assert len(set(trace.hits.sum(1))) == 1
