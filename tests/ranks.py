@@ -23,6 +23,7 @@ def train_with_resets(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS)
     results = {name: _train(name, rank) for name in QUANTIZERS}
     torch.save(results, folder / f"rank{rank}.pt")
+    dist.barrier()  # a rank that leaves while the group's threads are at work is aborted
     dist.destroy_process_group()
 
 
@@ -36,6 +37,7 @@ def start_from_kmeans(rank: int, folder: Path) -> None:
     divided = {"world_size": RANKS, "rank": rank, "accumulate": config.train.accumulate}
     learner.start_codebook(Batches(images, config.train.batch_size, 0, flip=False, **divided))
     torch.save(learner.model.quantize.codebook.detach(), folder / f"rank{rank}.pt")
+    dist.barrier()  # a rank that leaves while the group's threads are at work is aborted
     dist.destroy_process_group()
 
 

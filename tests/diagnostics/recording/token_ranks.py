@@ -47,6 +47,7 @@ def main(folder: Path, size: int, rank: int) -> None:
         optimizer.step()
     monitor.close()
     if size > 1:
+        dist.barrier()  # a rank that leaves while the group's threads are at work is aborted
         dist.destroy_process_group()
 
 
