@@ -39,10 +39,13 @@ class LossSettings(Settings):
     """The objective; of a segmentation only ``quantizer_weight`` counts, see ``LabelReconstruction``."""
 
     l1_weight: NonNegativeFloat = 1.0
+    """Weight of the mean absolute error of the pixels."""
     l2_weight: NonNegativeFloat = 0.0
+    """Weight of their mean squared error."""
     perceptual: Literal["none", "vgg", "alex", "squeeze"] = "none"
     """Backbone of LPIPS (Zhang et al. 2018, arXiv:1801.03924)."""
     perceptual_weight: NonNegativeFloat = 1.0
+    """Weight of LPIPS."""
     perceptual_weights: Path | None = None
     """File with the backbone's weights; by default the torch hub cache."""
     quantizer_weight: NonNegativeFloat = 1.0
@@ -54,8 +57,11 @@ class LossSettings(Settings):
     disc_adaptive: bool = True
     """Balance the generator's loss by its gradient at the decoder's last layer (arXiv:2012.09841, eq. 7)."""
     disc_loss: Literal["hinge", "vanilla"] = "hinge"
+    """The discriminator's loss: hinge, or the binary cross-entropy of the first GAN."""
     disc_channels: PositiveInt = 64
+    """Channels of its first layer."""
     disc_layers: PositiveInt = 3
+    """Its layers that halve the resolution."""
 
 
 class AutoencoderConfig(RunConfig):

@@ -15,6 +15,7 @@ class OptimizerSettings(Settings):
     lr: PositiveFloat = 4.5e-6 * 12
     """Peak learning rate."""
     betas: tuple[Decay, Decay] = (0.5, 0.9)
+    """Decay per step of Adam's two moments."""
     warmup_steps: NonNegativeInt = 0
     """Steps over which the rate rises linearly."""
     schedule: Literal["constant", "cosine", "noam"] = "constant"
@@ -41,6 +42,7 @@ class TrainSettings(Settings):
     accumulate: PositiveInt = 1
     """Micro-batches per optimizer step and device."""
     seed: NonNegativeInt = 0
+    """Of weights, data order and noise."""
     every: PositiveInt = 100
     """Optimizer steps per codebook record."""
     log_every: PositiveInt = 10
@@ -50,10 +52,15 @@ class TrainSettings(Settings):
     validate_images: PositiveInt = 512
     """Images of the validation split that a validation during training looks at, at most."""
     checkpoint_every: PositiveInt = 1000
+    """Optimizer steps between checkpoints to go on from."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; ``auto``: on a GPU where there is one."""
     precision: Literal["32", "bf16", "16"] = "32"
+    """Float32, or mixed with bfloat16 or float16; quantizers compute in float32 all the same."""
     devices: PositiveInt = 1
+    """How many devices share each batch."""
     tensorboard: bool = True
+    """Write TensorBoard files beside ``metrics.jsonl``."""
 
     @model_validator(mode="before")
     @classmethod

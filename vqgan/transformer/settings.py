@@ -46,9 +46,11 @@ class TransformerSettings(Settings):
     size: str = "small"
     """``tiny``, ``small``, ``base``, ``taming`` or ``taming-imagenet``."""
     layers: PositiveInt | None = None
+    """Layers, where they are to differ from those of ``size``."""
     heads: PositiveInt | None = None
+    """Attention heads, likewise."""
     width: PositiveInt | None = None
-    """Layers, heads and width where they are to differ from those of ``size``."""
+    """Channels of a token, likewise."""
     dropout: Share = 0.0
     """Dropout of embeddings, attention weights and residuals."""
     pkeep: Share = 1.0
@@ -76,7 +78,9 @@ class AdamWSettings(OptimizerSettings):
     """AdamW; only the weights of linear layers decay."""
 
     betas: tuple[Decay, Decay] = (0.9, 0.95)
+    """Decay per step of Adam's two moments."""
     weight_decay: NonNegativeFloat = 0.01
+    """Share of the weights of linear layers that decays, times the learning rate."""
 
 
 class SamplingSettings(DrawingSettings):
