@@ -34,8 +34,8 @@ def check_folder(folder: Path, resume: bool, *, both: bool) -> None:
 
     if resume and not folder.is_dir():
         raise InputError(f"nothing to resume: there is no folder {folder}")
-    if resume and not both and any(folder.iterdir()) and not RunDirectory(folder).is_run:
-        raise InputError(f"nothing to resume: {folder} is not a run, it has no config.yaml")
+    if resume and not both and any(folder.iterdir()):
+        RunDirectory(folder).read_config()
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"run folder {folder} exists: choose another --out, or add --resume to go on with it")
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

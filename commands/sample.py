@@ -41,7 +41,7 @@ def sample(
     from ..diagnostics.errors import unknown
     from ..diagnostics.run import RunDirectory
     from ..vqgan.sampling.request import KINDS, Request
-    from ..vqgan.sampling.sample import sample as sample_images
+    from ..vqgan.sampling.sample import write_samples
     from ..vqgan.sampling.settings import DrawingSettings
     from ..vqgan.training.devices import available_device
     from ..vqgan.transformer.trained import Trained
@@ -54,7 +54,7 @@ def sample(
         count=count,
         batch=batch,
         seed=seed,
-        drawing=DrawingSettings(temperature=temperature, top_k=top_k, top_p=top_p, greedy=greedy, guidance=guidance),
+        drawing=DrawingSettings.of(temperature=temperature, top_k=top_k, top_p=top_p, greedy=greedy, guidance=guidance),
         classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
         size=_two_numbers("--size", size),
         window=_two_numbers("--window", window),
@@ -62,7 +62,7 @@ def sample(
         separate=separate,
     )
     trained = Trained.load(RunDirectory(run), checkpoint, available_device(device))
-    for path in sample_images(trained, request, out or run / "samples"):
+    for path in write_samples(trained, request, out or run / "samples"):
         typer.echo(f"images: {path}")
 
 

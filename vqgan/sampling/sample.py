@@ -28,7 +28,7 @@ from .request import Request
 SHOWN, SHOWN_OF_CLASS, ACROSS = 64, 8, 8
 
 
-def sample(trained: Trained, request: Request, folder: Path) -> list[Path]:
+def write_samples(trained: Trained, request: Request, folder: Path) -> list[Path]:
     """Sample what is asked for into ``folder``; the panel, and the folder of separate images where there is one.
 
     More images than a panel shows are always written one by one.

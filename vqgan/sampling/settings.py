@@ -1,6 +1,6 @@
 """How codes are drawn: what the command, a request and an evaluation have in common."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
@@ -16,20 +16,7 @@ _BEYOND = {
 }
 
 
-class _MadeByHand(Settings):
-    """Settings that are made without a tree, too: what is wrong then is an ``InputError`` in one line."""
-
-    def __init__(self, **values: Any):
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise _told(error, type(self)) from None
-
-    # As pydantic marks its own: a branch of a tree is validated with the tree, whose errors tell the whole key.
-    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
-
-
-class DrawingSettings(_MadeByHand):
+class DrawingSettings(Settings):
     """How a code is drawn; see ``draw``."""
 
     temperature: PositiveFloat = 1.0
@@ -42,6 +29,18 @@ class DrawingSettings(_MadeByHand):
     """The likeliest code instead of a drawn one."""
     guidance: float = 1.0
     """Scale of classifier-free guidance; 1: none."""
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """The settings with these values.
+
+        Raises:
+            InputError: A value is of the wrong type or beyond its bounds.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise _told(error, cls) from None
 
 
 #: From the distribution of the model as it is.

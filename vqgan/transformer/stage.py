@@ -107,7 +107,6 @@ class TransformerStage:
                 self.frozen,
                 split.condition,
                 model,
-                self.splits["test"].images.classes,
                 self.train_hits,
             )
             made = draw_images(trained, Request(drawing=LIKELIEST, split="test"))

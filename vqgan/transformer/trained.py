@@ -77,7 +77,6 @@ class Trained(NamedTuple):
         frozen: The stages below it.
         condition: What stands before the codes.
         model: The transformer, in evaluation mode.
-        classes: Names of the classes of its data.
         train_hits: (K,) how often each code occurs in its training data.
     """
 
@@ -86,7 +85,6 @@ class Trained(NamedTuple):
     frozen: Frozen
     condition: Condition
     model: CodeTransformer
-    classes: tuple[str, ...]
     train_hits: NDArray[np.int64]
 
     @classmethod
@@ -114,7 +112,7 @@ class Trained(NamedTuple):
         load_weights(model, state["learner"]["model"], path)
         model.to(device).eval()
         hits = np.array(data["train_hits"])
-        return cls(config, state["step"], frozen, condition, model, tuple(data["classes"]), hits)
+        return cls(config, state["step"], frozen, condition, model, hits)
 
     def split(self, images: Images) -> CodeSplit:
         """Codes and conditions of a split."""

@@ -539,9 +539,9 @@ def test_wrong_settings_are_told_in_one_line(settings, message):
     others = {name: settings[name] for name in ("unconditional", "allowed") if name in settings}
     drawing = {name: value for name, value in settings.items() if name not in others}
     for function in (
-        lambda: sample(make_gpt(), tokens(3, 2), 5, DrawingSettings(**drawing), **others),
+        lambda: sample(make_gpt(), tokens(3, 2), 5, DrawingSettings.of(**drawing), **others),
         lambda: sliding_window_sample(
-            make_gpt(), tokens(3, 2), 1, 5, DrawingSettings(**drawing), window=(1, 3), **others
+            make_gpt(), tokens(3, 2), 1, 5, DrawingSettings.of(**drawing), window=(1, 3), **others
         ),
     ):
         with pytest.raises(InputError) as caught:
