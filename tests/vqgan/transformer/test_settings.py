@@ -195,9 +195,9 @@ def test_a_config_from_before_greedy_was_a_setting_is_read(second_stage):
 
 def test_settings_made_by_hand_are_refused_in_one_line():
     with pytest.raises(InputError, match=r"^count: input should be greater than or equal to 2, not 1$"):
-        SamplingSettings(count=1)
+        SamplingSettings.of(count=1)
     with pytest.raises(InputError, match=r"^config key 'topk' is unknown; did you mean 'top_k'\?"):
-        SamplingSettings(topk=1)
+        SamplingSettings.of(topk=1)
 
 
 def test_noam_warms_up(second_stage, refused):
