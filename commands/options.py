@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from ..diagnostics.errors import InputError
     from ..vqgan.autoencoder.settings import AutoencoderConfig
+    from ..vqgan.training.settings import RunConfig
     from ..vqgan.transformer.settings import TransformerConfig
 
 RECIPE = {"vqgan": "photos", "transformer": "codes"}
@@ -77,7 +78,7 @@ class RunOptions:
 
         Args:
             stage: Whose settings.
-            resumed: AutoencoderConfig of a run to go on with, where neither recipe nor file is given.
+            resumed: Config of a run to go on with, where neither recipe nor file is given.
             own: Values by dotted name with ``__`` for the dot; None where not given.
         """
         from ..diagnostics.errors import InputError
@@ -105,12 +106,10 @@ class RunOptions:
         """
         from ..diagnostics.errors import InputError
         from ..experiments.recipes import recipe
-        from ..vqgan.autoencoder.settings import AutoencoderConfig
-        from ..vqgan.transformer.settings import TransformerConfig
 
         if self.config is not None:
             raise InputError("--config is for one stage: with --stage all give --recipe and --set")
-        kinds = {"vqgan": AutoencoderConfig, "transformer": TransformerConfig}
+        kinds = config_kinds()
         other = next(kind for name, kind in kinds.items() if name != stage)
         one = copy.copy(self)
         branches = {text: text.partition("=")[0].partition(".")[0] for text in self.assignments}
@@ -150,6 +149,14 @@ def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__signature__ = inspect.Signature([p.replace(kind=keyword) for p in own + shared])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in own + shared}
     return wrapper
+
+
+def config_kinds() -> "dict[str, type[RunConfig]]":
+    """The trees of settings by their stages."""
+    from ..vqgan.autoencoder.settings import AutoencoderConfig
+    from ..vqgan.transformer.settings import TransformerConfig
+
+    return {"vqgan": AutoencoderConfig, "transformer": TransformerConfig}
 
 
 #: Parameters whose option has another name.

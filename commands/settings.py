@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from .options import config_kinds
+
 
 def settings(
     prefix: Annotated[
@@ -19,14 +21,12 @@ def settings(
     from rich.text import Text
 
     from ..diagnostics.errors import unknown
-    from ..diagnostics.run import STAGES
     from ..vqgan.config.listing import settings_below
-    from ..vqgan.launch import config_of_stage
 
-    if stage not in STAGES:
-        raise unknown("stage", stage, STAGES)
+    if stage not in (kinds := config_kinds()):
+        raise unknown("stage", stage, kinds)
     console = Console(highlight=False, soft_wrap=True)
-    for setting in settings_below(config_of_stage(stage), prefix):
+    for setting in settings_below(kinds[stage], prefix):
         console.print(Text(f"{setting.name} = {setting.default}", "bold"), Text(f"({setting.allowed})", "dim"))
         if setting.about:
             console.print(f"    {setting.about}", markup=False)

@@ -54,11 +54,6 @@ def evaluate(run: RunDirectory, split: str, checkpoint: str = "last", device: st
     return evaluate_run(run, split, checkpoint, available_device(device))
 
 
-def config_of_stage(stage: str) -> type[RunConfig]:
-    """The tree of settings of a stage, ``vqgan`` or ``transformer``."""
-    return {"vqgan": AutoencoderConfig, "transformer": TransformerConfig}[stage]
-
-
 def _train(fabric: Fabric, config: RunConfig, folder: Path, resume: bool) -> Outcome:
     torch.manual_seed(config.train.seed + fabric.global_rank)
     run = RunDirectory(folder)
