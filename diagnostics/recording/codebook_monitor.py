@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..probes import Probe, find_codebooks
+from ..probes import Call, WatchedCodebook, find_codebooks
 from ..recomputation import recomputing
 from .codebook_window import Window
+from .hooks import watch
 from .records import CodebookRecord, IntArray
 from .sinks import Sink
 from .step_monitor import StepMonitor
@@ -48,30 +49,30 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
     ):
         super().__init__(optimizer, sinks, every)
         self.codebooks = find_codebooks(model)
-        self.windows = {name: Window(probe.codebook(module)) for name, (module, probe) in self.codebooks.items()}
+        self.windows = {name: Window(table) for name, codebook in self.codebooks.items() if (table := codebook.codes()) is not None}
         self._last_hits: dict[str, IntArray] = {}
         self.attach()
 
     def attach(self) -> None:
         super().attach()
-        for name, (module, probe) in self.codebooks.items():
-            hook = self._reader(name, probe)
-            self._handles.append(probe.site(module).register_forward_hook(hook, with_kwargs=True))
+        for name, codebook in self.codebooks.items():
+            for number, tap in enumerate(codebook.taps):
+                self._handles.append(watch(tap, self._reader(name, codebook, number)))
 
-    def _reader(self, name: str, probe: Probe) -> Any:
+    def _reader(self, name: str, codebook: WatchedCodebook, number: int) -> Any:
         @torch.no_grad()
-        def hook(site: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if not site.training or recomputing():
+        def on_return(call: Call) -> None:
+            if not codebook.module.training or recomputing():
                 return
-            reading = probe.read(site, args, kwargs, output)
+            reading = codebook.read(number, call)
             if reading is not None:
                 self.windows[name].add(reading)
 
-        return hook
+        return on_return
 
     def _read_step(self) -> None:
-        for name, (module, probe) in self.codebooks.items():
-            self.windows[name].end_step(probe.gradient(module))
+        for name, codebook in self.codebooks.items():
+            self.windows[name].end_step(codebook.gradient())
 
     def _skip_step(self) -> None:
         for window in self.windows.values():
@@ -81,8 +82,8 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         return max(window.steps for window in self.windows.values())
 
     def _close_windows(self) -> Iterator[CodebookRecord]:
-        for name, (module, probe) in self.codebooks.items():
-            record = self.windows[name].close(name, self.step, probe.codebook(module))
+        for name, codebook in self.codebooks.items():
+            record = self.windows[name].close(name, self.step, codebook.codes())
             self._last_hits[name] = record.hits
             yield record
 

@@ -1,0 +1,71 @@
+"""Hooks on a stranger's modules that leave no trace in what is copied or saved of them."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from ..probes import Call, Tap
+
+OnReturn = Callable[[Call], None]
+
+
+class _ForwardHook:
+    """Tells of a call of a module. In a copy of the module, or in one that was saved, it is a hook that does nothing."""
+
+    def __init__(self, on_return: OnReturn):
+        self._on_return = on_return
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        self._on_return(Call(module, "forward", args, kwargs, output))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Takes any arguments and returns None, and who loads it needs no vqtool.
+        return getattr, (nullcontext(), "__exit__")
+
+
+class _WatchedMethod:
+    """A method that tells of its calls. In a copy of the module it is the copy's own method again."""
+
+    def __init__(self, tap: Tap, on_return: OnReturn):
+        self._tap, self._on_return = tap, on_return
+        self._method = getattr(tap.module, tap.method)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        output = self._method(*args, **kwargs)
+        self._on_return(Call(self._tap.module, self._tap.method, args, kwargs, output))
+        return output
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._tap.module, self._tap.method)
+
+
+class _MethodHandle:
+    """Gives a module its own method back."""
+
+    def __init__(self, tap: Tap, watched: _WatchedMethod):
+        self._tap, self._watched = tap, watched
+        self._before = vars(tap.module).get(tap.method)
+        vars(tap.module)[tap.method] = watched
+
+    def remove(self) -> None:
+        own = vars(self._tap.module)
+        if own.get(self._tap.method) is not self._watched:
+            return
+        if self._before is None:
+            del own[self._tap.method]
+        else:
+            own[self._tap.method] = self._before
+
+
+def watch(tap: Tap, on_return: OnReturn) -> RemovableHandle | _MethodHandle:
+    """Have ``on_return`` told of every call of ``tap`` when it returns; what it returns is not touched.
+
+    Returns:
+        What takes the hook away again.
+    """
+    if tap.method == "forward":
+        return tap.module.register_forward_hook(_ForwardHook(on_return), with_kwargs=True)
+    return _MethodHandle(tap, _WatchedMethod(tap, on_return))
