@@ -20,8 +20,10 @@ class RunDirectory:
     """A folder with one run in it.
 
     ``config.yaml`` (repeats the run), ``environment.json`` (versions, git, command, device, world size),
-    ``metrics.jsonl`` (one JSON object per logged step), ``trace/<codebook>/part-*.parquet``, ``checkpoints/``,
-    ``tensorboard/``, ``samples/``, ``evaluation-<split>.json``, ``findings.jsonl``, ``report/``; ``DONE`` at the end.
+    ``metrics.jsonl`` (one JSON object per logged step), ``trace/<codebook>/part-*.parquet``, the tables
+    ``boundary/<codebook>/``, ``movement/``, ``latents/`` and ``geometry/``, ``snapshots/<codebook>/``,
+    ``checkpoints/``, ``tensorboard/``, ``samples/``, ``evaluation-<split>.json``, ``findings.jsonl``, ``report/``;
+    ``DONE`` at the end.
     A run of the second stage adds ``codes-<split>.parquet`` and ``positions-<split>.parquet``.
     """
 
@@ -139,7 +141,15 @@ class RunDirectory:
 
     def codebooks(self) -> list[Path]:
         """The trace folders of the run, one per codebook."""
-        return sorted(path for path in self.trace.iterdir() if path.is_dir()) if self.trace.is_dir() else []
+        return folders_in(self.trace)
+
+    @property
+    def snapshots(self) -> Path:
+        return self.path / "snapshots"
+
+    def table(self, name: str) -> Path:
+        """The folder of a table of rows, which holds one folder per codebook."""
+        return self.path / name
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged steps; a last line cut short by a kill is left out."""
@@ -158,6 +168,11 @@ class RunDirectory:
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
         """One JSON object, written whole or not at all."""
         write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, by name; none where it does not exist."""
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def load_config(path: Path) -> dict[str, Any]:

@@ -75,29 +75,35 @@ class TraceWriter:
     def flush(self) -> None:
         """Write the pending records as one part."""
         if self._pending:
-            _write_part(self.folder, _table(self._pending))
+            write_part(self.folder, _table(self._pending))
             self._pending = []
         self._written_at = time.monotonic()
 
     def rewind(self, step: int) -> None:
         """Drop every record after ``step``, in memory and on disk: what a resumed run will record again."""
         self._pending = [record for record in self._pending if record.step <= step]
-        for part in _parts(self.folder):
-            table = pq.read_table(part)
-            keep = table.filter(pc.field("step") <= step)
-            if keep.num_rows == table.num_rows:
-                continue
-            if keep.num_rows:
-                _write_part(self.folder, keep)
-            part.unlink()
+        rewind_parts(self.folder, step)
 
 
-def _write_part(folder: Path, table: pa.Table) -> None:
-    """Parts are named by their last step, so that their names sort in time."""
+def rewind_parts(folder: Path, step: int) -> None:
+    """Drop the rows after ``step`` from the parts in ``folder``."""
+    for part in parts_of(folder):
+        table = pq.read_table(part)
+        keep = table.filter(pc.field("step") <= step)
+        if keep.num_rows == table.num_rows:
+            continue
+        if keep.num_rows:
+            write_part(folder, keep)
+        part.unlink()
+
+
+def write_part(folder: Path, table: pa.Table) -> None:
+    """Write rows to ``folder`` as a part. Parts are named by their last step, so that their names sort in time."""
     write_table(table, folder / f"part-{table['step'][-1].as_py():010d}.parquet", compression="zstd")
 
 
-def _parts(folder: Path) -> list[Path]:
+def parts_of(folder: Path) -> list[Path]:
+    """The parts in ``folder``, in time."""
     return sorted(path for path in Path(folder).iterdir() if _PART.fullmatch(path.name))
 
 
@@ -141,7 +147,7 @@ class Trace:
             InputError: The folder has no trace of this kind, a column is missing, or a part of it cannot be read.
         """
         folder = Path(folder)
-        if not folder.is_dir() or not (parts := _parts(folder)):
+        if not folder.is_dir() or not (parts := parts_of(folder)):
             raise InputError(f"no codebook trace in {folder}")
         kinds = cls._kinds(folder, parts[0], columns)
         codes = int(read_columns(parts[0], ["code"])["code"].to_numpy().max()) + 1
@@ -209,6 +215,6 @@ def hits_in_time(folder: Path) -> Iterator[IntArray]:
     Raises:
         InputError: A part cannot be read.
     """
-    for part in _parts(folder):
+    for part in parts_of(folder):
         table = read_columns(part, ["code", "hits"])
         yield from table["hits"].to_numpy().reshape(-1, int(table["code"].to_numpy().max()) + 1)
