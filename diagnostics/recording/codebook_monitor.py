@@ -23,6 +23,7 @@ from .rows import Row
 from .sinks import Sink
 from .snapshots import Snapshot
 from .step_monitor import Optimizers, StepMonitor
+from .sums import on_host
 
 OnError = Literal["raise", "warn"]
 
@@ -155,7 +156,8 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
                         rows.append(geometry)
                     for row in rows:
                         self._hand_over("write_row", row)
-                    yield record
+                    if record is not None:
+                        yield record
 
     def _hand_over(self, method: str, item: Row | Snapshot) -> None:
         """Give the sinks that take such items this one."""
@@ -201,7 +203,7 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
             return watched.last_hits
         if watched.window is None:
             return np.zeros(watched.codebook.size, np.int64)
-        return watched.window.hits.cpu().numpy()
+        return on_host(watched.window.hits)
 
     def state_dict(self) -> dict[str, Any]:
         """The step and the open windows; with them a resumed run leaves the trace of an uninterrupted one."""
