@@ -6,13 +6,15 @@ from torch import nn
 
 from ..errors import InputError
 from .base import Probe, WatchedCodebook
+from .inner_codebook import InnerCodebookProbe
 from .quantizer_output import QuantizerOutputProbe
-from .vector_quantize_pytorch import VectorQuantizeProbe
+from .residual import ResidualProbe
 
 #: Every probe by the convention that it reads. The first that matches a module is taken.
 PROBES: dict[str, Probe] = {
     "quantizer_output": QuantizerOutputProbe(),
-    "vector_quantize_pytorch": VectorQuantizeProbe(),
+    "residual": ResidualProbe(),
+    "inner_codebook": InnerCodebookProbe(),
 }
 
 #: What wrappers put in front of the paths of a model's modules.
