@@ -1,4 +1,4 @@
-"""What can be seen of a stranger's module without asking it anything: no property runs, nothing is computed or cached."""
+"""What can be seen of a stranger's module without asking it: no property runs, nothing is computed or cached."""
 
 import re
 

@@ -8,15 +8,15 @@ from .attributes import tensors
 
 
 def applied(transform: nn.Module, table: Tensor) -> Tensor:
-    """The output of ``transform`` for a table of vectors, detached; it leaves the module and random numbers as they are."""
+    """The output of ``transform`` for a table of vectors, detached; module and random numbers stay as they are."""
     buffers = {name: buffer.clone() for name, buffer in transform.named_buffers()}
     devices = [table.device] if table.is_cuda else []
     with torch.no_grad(), torch.random.fork_rng(devices):
-        return functional_call(transform, buffers, (table,))
+        return functional_call(transform, buffers, (table.detach(),))
 
 
 def affine(module: nn.Module, table: Tensor) -> Tensor:
-    """The image of lucidrains' ``affine_param``: a table (h, K, D) moved from its own moments to those of the batches."""
+    """The image of lucidrains' ``affine_param``: a table (h, K, D) brought from its own moments to the batches'."""
     own = tensors(module)
     if not {"batch_mean", "batch_variance"} <= own.keys():  # there was no batch yet
         return table

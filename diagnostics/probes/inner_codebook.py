@@ -1,4 +1,4 @@
-"""Quantizers around an inner codebook that keeps its own statistics and has a forward: lucidrains', EnCodec's, Moshi's."""
+"""Quantizers around an inner codebook with statistics of its own and a forward: lucidrains', EnCodec's, Moshi's."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ class InnerCodebookProbe:
     """
 
     reads = (
-        "quantizers with an inner `_codebook` of moving averages: lucidrains' `VectorQuantize` (EMA, learnable, cosine, "
-        "heads, masks, affine, bridge, top k) and all built of it, `encodec`, audiocraft, Moshi"
+        "an inner `_codebook` of moving averages: lucidrains' `VectorQuantize` (EMA, learnable, cosine, heads, masks, "
+        "affine, bridge, top k) and all that is built of it; `encodec`, audiocraft, Moshi"
     )
 
     def matches(self, module: nn.Module) -> bool:
@@ -33,7 +33,11 @@ class InnerCodebookProbe:
 def inner_of(module: nn.Module) -> nn.Module | None:
     """The inner codebook of such a quantizer."""
     inner = child_named(module, "_codebook", "codebook")
-    return inner if inner is not None and has_method(inner, "forward") and statistics(inner) and not _is_table(inner) else None
+    return (
+        inner
+        if inner is not None and has_method(inner, "forward") and statistics(inner) and not _is_table(inner)
+        else None
+    )
 
 
 def _is_table(inner: nn.Module) -> bool:
@@ -75,7 +79,9 @@ class InnerCodebook(StagedCodebook):
         stages: list[Stage] = [(Tap(inner), self._quantized)]
         if has_method(inner, "encode"):
             stages.append((Tap(inner, "encode"), self._encoded))
-        super().__init__(module, [*self._boundary.stages(), *stages, *self._more_stages(), (Tap(module), self._returned)])
+        super().__init__(
+            module, [*self._boundary.stages(), *stages, *self._more_stages(), (Tap(module), self._returned)]
+        )
 
     def _more_stages(self) -> list[Stage]:
         return []

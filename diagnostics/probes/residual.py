@@ -40,7 +40,7 @@ class ResidualProbe:
 
 
 class BeamCodebook(InnerCodebook):
-    """The codebook of a layer. In a beam search its candidates are put aside until the layer is told which were best."""
+    """The codebook of a layer. In a beam search nothing counts until the layer is told which beam was best."""
 
     _before: Tensor | None = None
 

@@ -70,7 +70,9 @@ def check_indices(indices: Any, tokens: int, size: int, what: str) -> None:
     """
     if not isinstance(indices, Tensor) or not is_index(indices):
         kind = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
-        raise InputError(f"{what}: indices are {kind}, not integers; pass a Reader whose indices are the codes' numbers")
+        raise InputError(
+            f"{what}: indices are {kind}, not integers; pass a Reader whose indices are the codes' numbers"
+        )
     if indices.numel() != tokens:
         raise InputError(f"{what}: {indices.numel()} indices for {tokens} tokens; pass a Reader that gives one a token")
     if tokens == 0:

@@ -1,0 +1,159 @@
+"""Quantizers whose codes are drawn by logits: nothing is compared with the codes, so there is no distortion."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .attributes import children, table_child, tensors
+from .base import Call, CodebookReading, NotAQuantizerError, Tap, WatchedCodebook
+from .round_trip import check_indices, is_index, leaves, mismatch, nearest, rows, tolerance
+from .staged import live, parameters_of
+from .tables import weight_of
+
+
+class GumbelTableProbe:
+    """Reads an embedding table whose codes are drawn by logits; latents are compared with nothing."""
+
+    reads = "an embedding table and logits from a convolution or linear layer: taming-transformers' `GumbelQuantize`"
+
+    def matches(self, module: nn.Module) -> bool:
+        child = table_child(module)
+        if child is None:
+            return False
+        K = len(tensors(child)["weight"])
+        logits = any(_outputs(other) == K for other in children(module).values())
+        return logits and any(name.startswith("temp") for name in (*vars(module), *tensors(module)))
+
+    def codebooks(self, module: nn.Module) -> dict[str, WatchedCodebook]:
+        return {"": GumbelTable(module, weight_of(module))}
+
+
+class GumbelGroupsProbe:
+    """Reads groups of codes that are parameters; indices are recovered from the output, which holds none."""
+
+    reads = (
+        "groups of codes `codevectors` drawn by logits: Wav2Vec2, Wav2Vec2-Conformer, WavLM, UniSpeech, UniSpeech-SAT"
+    )
+
+    def matches(self, module: nn.Module) -> bool:
+        return _codevectors(module) is not None and "temperature" in {*vars(module), *tensors(module)}
+
+    def codebooks(self, module: nn.Module) -> dict[str, WatchedCodebook]:
+        vectors, groups = _codevectors(module), vars(module).get("num_groups")
+        assert vectors is not None
+        if not isinstance(groups, int) or vectors.shape[1] % groups:
+            raise InputError("its codes do not say how many groups they are; pass a Reader for each group")
+        return {f"group{group}": GumbelGroup(module, group, groups) for group in range(groups)}
+
+
+def _outputs(module: nn.Module) -> int | None:
+    """How many outputs a linear layer or a convolution has."""
+    own = vars(module)
+    return own.get("out_features", own.get("out_channels"))
+
+
+def _codevectors(module: nn.Module) -> nn.Parameter | None:
+    """The parameter (1, groups * K, D) with logits for each of its rows."""
+    widths = {_outputs(child) for child in children(module).values()}
+    for value in vars(module).get("_parameters", {}).values():
+        if value is not None and value.ndim == 3 and value.shape[0] == 1 and value.shape[1] in widths:
+            return value
+    return None
+
+
+def _not_compared(codes: Tensor) -> Tensor:
+    """Latents for codes (N, D) that no latents were compared with."""
+    return codes.new_full((1, 1), torch.nan).expand_as(codes)
+
+
+def _check_features(call: Call) -> None:
+    if not isinstance(call.first, Tensor) or not call.first.is_floating_point():
+        raise NotAQuantizerError(f"{type(call.module).__name__} is not called with features: it looks codes up")
+
+
+class GumbelTable(WatchedCodebook):
+    """A table (K, D) of a quantizer that returns quantized features and indices. The sample may be soft."""
+
+    def __init__(self, module: nn.Module):
+        self.module, self.taps, self._table = module, (Tap(module),), weight_of(module)
+        self.size = len(self._table())
+        self._axis: int | None = None
+
+    def read(self, tap: int, call: Call) -> CodebookReading:
+        _check_features(call)
+        table = self._table().detach().float()
+        indices, quantized = self._handed_over(call.output, table.shape[1])
+        flat = indices.flatten().long()
+        codes = table[flat.clamp(min=0, max=self.size - 1)]
+        if self._axis is None:
+            check_indices(indices, quantized.numel() // table.shape[1], self.size, type(self.module).__name__)
+            axes = [axis for axis in range(quantized.ndim) if quantized.shape[axis] == table.shape[1]]
+            self._axis = min(axes, key=lambda axis: mismatch(rows(quantized.detach(), axis).float(), codes, flat))
+        axis = self._axis
+        leaving = live(quantized, lambda tensor: rows(tensor, axis))
+        return CodebookReading(flat, _not_compared(codes), codes, None, None, leaving)
+
+    def _handed_over(self, output: Any, D: int) -> tuple[Tensor, Tensor]:
+        found = [leaf for _, leaf in leaves(output)]
+        for indices in filter(is_index, found):
+            for leaf in found:
+                if leaf.is_floating_point() and leaf.numel() == indices.numel() * D and D in leaf.shape:
+                    return indices, leaf
+        raise InputError(
+            f"{type(self.module).__name__} returned no indices with quantized features of {D} channels; pass a Reader"
+        )
+
+    def codes(self) -> Tensor:
+        return self._table().detach()
+
+    def parameters(self) -> list[Tensor]:
+        return parameters_of(self._table())
+
+    def gradient(self) -> Tensor | None:
+        return self._table().grad
+
+
+class GumbelGroup(WatchedCodebook):
+    """One group of codes (K, D). The output is the codes drawn, group beside group."""
+
+    def __init__(self, module: nn.Module, group: int, groups: int):
+        self.module, self.taps = module, (Tap(module),)
+        self._group, self._groups = group, groups
+        self.size = self._of_all().shape[1] // groups
+        self._settled = False
+
+    def _of_all(self) -> nn.Parameter:
+        vectors = _codevectors(self.module)
+        assert vectors is not None
+        return vectors
+
+    def _of_group(self, vectors: Tensor) -> Tensor:
+        return vectors[0].unflatten(0, (self._groups, -1))[self._group]
+
+    def read(self, tap: int, call: Call) -> CodebookReading:
+        _check_features(call)
+        drawn = next((leaf for _, leaf in leaves(call.output) if leaf.ndim > 1 and leaf.is_floating_point()), None)
+        table = self.codes().float()
+        D = table.shape[1]
+        if drawn is None or drawn.shape[-1] != self._groups * D:
+            raise InputError(f"{type(self.module).__name__} returned no codes of {self._groups} groups; pass a Reader")
+        to_tokens = lambda tensor: rows(tensor.unflatten(-1, (self._groups, D))[..., self._group, :])  # noqa: E731
+        codes = to_tokens(drawn.detach()).float()
+        indices = nearest(codes, table)
+        if not self._settled:
+            if not mismatch(codes, table[indices], indices) <= tolerance(table, codes, drawn.dtype):
+                raise InputError(f"{type(self.module).__name__} returned mixtures of codes, which have no index")
+            self._settled = True
+        return CodebookReading(indices, _not_compared(codes), table[indices], None, None, live(drawn, to_tokens))
+
+    def codes(self) -> Tensor:
+        return self._of_group(self._of_all().detach())
+
+    def parameters(self) -> list[Tensor]:
+        return parameters_of(self._of_all())
+
+    def gradient(self) -> Tensor | None:
+        gradient = self._of_all().grad
+        return None if gradient is None else self._of_group(gradient)
