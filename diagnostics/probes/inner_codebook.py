@@ -67,7 +67,7 @@ class InnerCodebook(StagedCodebook):
     """
 
     def __init__(self, module: nn.Module, inner: nn.Module, head: int):
-        self._boundary = Boundary(module)
+        self.module, self._boundary = module, Boundary(module)
         self._inner, self._head = inner, head
         names = statistics(inner)
         assert names is not None

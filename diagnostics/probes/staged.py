@@ -21,8 +21,14 @@ class StagedCodebook(WatchedCodebook):
 
     def __init__(self, module: nn.Module, stages: list[Stage]):
         self.module = module
-        self.taps = tuple(tap for tap, _ in stages)
-        self._stages = [stage for _, stage in stages]
+        self.taps = ()
+        self._stages: list[Callable[[Call], CodebookReading | None]] = []
+        self.add_stages(stages)
+
+    def add_stages(self, stages: list[Stage]) -> None:
+        """Add taps, which are told of a call after those that stand before them."""
+        self.taps += tuple(tap for tap, _ in stages)
+        self._stages += [stage for _, stage in stages]
 
     def read(self, tap: int, call: Call) -> CodebookReading | None:
         return self._stages[tap](call)
