@@ -83,7 +83,7 @@ class TableCodebook(StagedCodebook):
     """
 
     def __init__(self, module: nn.Module, table: Callable[[], Tensor]):
-        self._boundary, self._table = Boundary(module), table
+        self.module, self._boundary, self._table = module, Boundary(module), table
         self._way: Way | None = None
         self.size = self._count()
         super().__init__(module, [*self._boundary.stages(), *self._more_stages(), (Tap(module), self._returned)])

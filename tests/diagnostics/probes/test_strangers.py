@@ -7,15 +7,16 @@ from records import Records
 from strangers import STRANGERS, Host, Stranger, Tokens, loss
 
 from vqtool.diagnostics import CodebookMonitor, find_codebooks
+from vqtool.diagnostics.probes import WatchedCodebook
 from vqtool.diagnostics.recording.hooks import watch
 
 READ = {name: stranger for name, stranger in STRANGERS.items() if stranger.refused is None}
 
 
-def readings_of(model: Host) -> tuple[dict[str, list], list]:
-    """What is read of the model from now on, by codebook; and what takes the instrument away again."""
+def readings_of(codebooks: dict[str, WatchedCodebook]) -> tuple[dict[str, list], list]:
+    """What is read of the codebooks from now on, by their names; and what takes the instrument away again."""
     readings, handles = {}, []
-    for name, codebook in find_codebooks(model).items():
+    for name, codebook in codebooks.items():
 
         def on_return(call, name=name, codebook=codebook, tap=0):
             with torch.no_grad():
@@ -55,7 +56,7 @@ def test_what_is_read_is_what_a_loop_counts(name):
     stranger = READ[name]
     model = stranger.host()
     seen, codebooks = spied(stranger, model), find_codebooks(model)
-    readings, _ = readings_of(model)
+    readings, _ = readings_of(codebooks)
     sink, optimizer = Records(), torch.optim.SGD(model.parameters(), lr=1e-3)
     if all(codebook.codes() is not None for codebook in codebooks.values()):
         CodebookMonitor(model, optimizer, [sink], every=1)
