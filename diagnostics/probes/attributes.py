@@ -56,7 +56,9 @@ def statistics(module: nn.Module) -> tuple[str, str] | None:
         books = {name: value for name, value in own.items() if value.ndim == count.ndim + 1}
         books = {name: value for name, value in books.items() if value.shape[:-1] == count.shape}
         if any(not book.requires_grad for book in books.values()):
-            return next((name for name in books if not _TOTALS.search(name)), next(iter(books))), counts
+            # A name with an underscore in front is a cache, which may be gone in the next forward.
+            codes = [name for name in books if not is_total(name) and not name.startswith("_")]
+            return (codes or [name for name in books if is_total(name)] or [*books])[0], counts
     return None
 
 

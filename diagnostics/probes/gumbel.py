@@ -22,12 +22,13 @@ class GumbelTableProbe:
         child = table_child(module)
         if child is None:
             return False
-        K = len(tensors(child)["weight"])
+        K, own = len(tensors(child)["weight"]), {*vars(module), *tensors(module)}
         logits = any(_outputs(other) == K for other in children(module).values())
-        return logits and any(name.startswith("temp") for name in (*vars(module), *tensors(module)))
+        regularised = any(name.startswith("kl") for name in own)  # the logits may be what it is given
+        return (logits or regularised) and any(name.startswith("temp") for name in own)
 
     def codebooks(self, module: nn.Module) -> dict[str, WatchedCodebook]:
-        return {"": GumbelTable(module, weight_of(module))}
+        return {"": GumbelTable(module)}
 
 
 class GumbelGroupsProbe:
@@ -63,6 +64,10 @@ def _codevectors(module: nn.Module) -> nn.Parameter | None:
     return None
 
 
+def _axes(tensor: Tensor, D: int) -> list[int]:
+    return [axis for axis in range(tensor.ndim) if tensor.shape[axis] == D]
+
+
 def _not_compared(codes: Tensor) -> Tensor:
     """Latents for codes (N, D) that no latents were compared with."""
     return codes.new_full((1, 1), torch.nan).expand_as(codes)
@@ -79,21 +84,39 @@ class GumbelTable(WatchedCodebook):
     def __init__(self, module: nn.Module):
         self.module, self.taps, self._table = module, (Tap(module),), weight_of(module)
         self.size = len(self._table())
-        self._axis: int | None = None
+        self._way: tuple[int, bool] | None = None
 
     def read(self, tap: int, call: Call) -> CodebookReading:
         _check_features(call)
         table = self._table().detach().float()
         indices, quantized = self._handed_over(call.output, table.shape[1])
         flat = indices.flatten().long()
-        codes = table[flat.clamp(min=0, max=self.size - 1)]
-        if self._axis is None:
-            check_indices(indices, quantized.numel() // table.shape[1], self.size, type(self.module).__name__)
-            axes = [axis for axis in range(quantized.ndim) if quantized.shape[axis] == table.shape[1]]
-            self._axis = min(axes, key=lambda axis: mismatch(rows(quantized.detach(), axis).float(), codes, flat))
-        axis = self._axis
+        if self._way is None:
+            self._way = self._settled(flat, quantized, table)
+        axis, recovered = self._way
+        if recovered:
+            flat = nearest(rows(quantized.detach(), axis), table)
+        codes = table[flat.clamp(min=0)]
         leaving = live(quantized, lambda tensor: rows(tensor, axis))
         return CodebookReading(flat, _not_compared(codes), codes, None, None, leaving)
+
+    def _settled(self, indices: Tensor, quantized: Tensor, table: Tensor) -> tuple[int, bool]:
+        """The axis of the channels, and whether indices are recovered from the output, for they are remapped."""
+        check_indices(indices, quantized.numel() // table.shape[1], self.size, type(self.module).__name__)
+        codes = table[indices.clamp(min=0)]
+        within = tolerance(table, codes, quantized.dtype)
+        tokens = {axis: rows(quantized.detach(), axis).float() for axis in _axes(quantized, table.shape[1])}
+        for axis, drawn in tokens.items():
+            if mismatch(drawn, codes, indices) <= within:
+                return axis, False
+        for axis, drawn in tokens.items():
+            if mismatch(drawn, table[nearest(drawn, table)], indices) <= within:
+                return axis, True
+        if vars(self.module).get("remap") is not None:
+            raise InputError(
+                f"{type(self.module).__name__} returned mixtures of codes under remapped indices; pass a Reader for it"
+            )
+        return min(tokens, key=lambda axis: mismatch(tokens[axis], codes, indices)), False
 
     def _handed_over(self, output: Any, D: int) -> tuple[Tensor, Tensor]:
         found = [leaf for _, leaf in leaves(output)]

@@ -15,8 +15,8 @@ class ResidualProbe:
     """Reads the layers, each by its own codes, also where they share one codebook."""
 
     reads = (
-        "layers of inner codebooks, shared or not: lucidrains' `ResidualVQ`, with dropped layers, beam search and implicit "
-        "neural codes"
+        "layers of inner codebooks, shared or not: lucidrains' `ResidualVQ`, with dropped layers, beam search and "
+        "implicit neural codes"
     )
 
     def matches(self, module: nn.Module) -> bool:

@@ -86,7 +86,7 @@ def _ways(
     """The ways that hold, each with its rank (looked up, moved since, recovered) and its error."""
     table = table.float()
     units = unit(table)
-    all_unit = bool((table.norm(dim=1) - 1).abs().max() < 1e-3)
+    all_unit = _of_unit_length(table)
     for axis in axes:
         latents = rows(z.detach(), axis).float()
         for path, quantized in maps:
@@ -98,13 +98,12 @@ def _ways(
                     continue
                 looked_up = table[indices.clamp(min=0)], units[indices.clamp(min=0)]
                 raw, scaled = (mismatch(codes, guess, indices) for guess in looked_up)
-                is_unit = scaled < raw or all_unit
                 if min(raw, scaled) <= within:
-                    yield (0, min(raw, scaled)), Way(axis, where, path, is_unit)
+                    yield (0, min(raw, scaled)), Way(axis, where, path, scaled < raw or all_unit)
                     continue
                 apart = spread(codes, indices)  # the table moved in its own forward, after the codes were taken
                 if apart is not None and apart <= within:
-                    yield (1, apart), Way(axis, where, path, is_unit)
+                    yield (1, apart), Way(axis, where, path, _of_unit_length(codes))
             sample = codes[:_SAMPLE]
             for is_unit, guess in ((all_unit, table), (True, units)):
                 off = float((sample - guess[nearest(sample, guess)]).abs().max())
@@ -112,6 +111,10 @@ def _ways(
                     yield (2, off), Way(axis, None, path, is_unit)
         if not maps:
             yield from _by_distance(latents, axis, numbers, table, units)
+
+
+def _of_unit_length(vectors: Tensor) -> bool:
+    return bool((vectors.norm(dim=1) - 1).abs().max() < 1e-3)
 
 
 def _by_distance(

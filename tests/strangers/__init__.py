@@ -6,6 +6,7 @@ stand_in()
 
 from strangers.audio import AUDIO
 from strangers.base import Host, Stranger, Tokens, loss
+from strangers.copies import COPIES
 from strangers.levels import LEVELLED
 from strangers.lucidrains import LUCIDRAINS
 from strangers.tables import TABLES
@@ -15,6 +16,7 @@ STRANGERS: dict[str, Stranger] = {
     **LEVELLED,
     **TABLES,
     **AUDIO,
+    **COPIES,
 }
 
 __all__ = ["STRANGERS", "Host", "Stranger", "Tokens", "loss"]
