@@ -91,7 +91,7 @@ def _ways(
         latents = rows(z.detach(), axis).float()
         for path, quantized in maps:
             codes = rows(quantized.detach(), axis).float()
-            within = tolerance(table, latents, quantized.dtype)
+            within = tolerance(codes, latents, quantized.dtype)
             for where, leaf in numbers.items():
                 indices = leaf.flatten().long()
                 if int(indices.max()) >= len(table):

@@ -3,7 +3,6 @@
 import torch
 from encodec.quantization import ResidualVectorQuantizer
 from encodec.quantization.core_vq import VectorQuantization
-from strangers.base import Seen, Stranger, Tokens, flat, on_return
 from torch import Tensor, nn
 from transformers.models.encodec.configuration_encodec import EncodecConfig
 from transformers.models.encodec.modeling_encodec import EncodecResidualVectorQuantizer
@@ -27,6 +26,8 @@ from transformers.models.wavlm.configuration_wavlm import WavLMConfig
 from transformers.models.wavlm.modeling_wavlm import WavLMGumbelVectorQuantizer
 from transformers.models.xcodec.configuration_xcodec import XcodecConfig
 from transformers.models.xcodec.modeling_xcodec import XcodecVectorQuantization
+
+from strangers.base import Seen, Stranger, Tokens, flat, on_return
 
 K, D = 16, 4
 

@@ -1,7 +1,7 @@
-"""What a stranger is to the tests: a quantizer of another library, how to run it, and what it does by its own account."""
+"""What a stranger is to the tests: a quantizer of another library, how to run it, what it does by its own account."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -45,8 +45,7 @@ class Stranger:
         tables: The quantizer -> the codes that its decoder sees, by name; what has none is left out.
         call: How the quantizer is called; as a module by default.
         refused: A part of the one line by which it is refused; None for one that is read.
-        loss: What is minimised, of the output; the squares of all floats by default.
-        gradient: The quantizer -> the gradient of its codes by name, where they are parameters.
+        levels: What its codebooks give as levels.
     """
 
     build: Callable[[], nn.Module]
@@ -56,7 +55,6 @@ class Stranger:
     call: Callable[..., Any] | None = None
     refused: str | None = None
     levels: tuple[int, ...] | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
 
     def host(self) -> Host:
         torch.manual_seed(0)

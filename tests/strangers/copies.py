@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from strangers.base import Seen, Stranger, Tokens, flat, on_return
-from strangers.tables import K, D, nearest, spy_table, unit
 from torch import Tensor, nn
+
+from strangers.base import Seen, Stranger, Tokens, flat, on_return
+from strangers.tables import D, K, nearest, spy_table, unit
 
 
 def through(z: Tensor, q: Tensor) -> Tensor:

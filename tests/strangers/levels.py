@@ -3,7 +3,6 @@
 import torch
 from diffusers.models.autoencoders.autoencoder_vidtok import FSQRegularizer
 from diffusers.pipelines.ace_step.modeling_ace_step import _AceStepResidualFSQ
-from strangers.base import Seen, Stranger, Tokens, flat, on_return
 from torch import Tensor, nn
 from transformers.models.neucodec.configuration_neucodec import NeuCodecConfig
 from transformers.models.neucodec.modeling_neucodec import NeuCodecFiniteScalarQuantization
@@ -23,6 +22,8 @@ from vector_quantize_pytorch import (
 )
 from vector_quantize_pytorch.evo_lookup_free_quantization import EvoLFQ
 from vector_quantize_pytorch.finite_scalar_perturbation import FSP
+
+from strangers.base import Seen, Stranger, Tokens, flat, on_return
 
 LEVELS = [5, 4, 3]
 

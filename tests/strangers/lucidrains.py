@@ -1,7 +1,6 @@
 """vector_quantize_pytorch, every class and configuration that changes how it is read."""
 
 import torch
-from strangers.base import Seen, Stranger, Tokens, flat, on_return
 from torch import Tensor, nn
 from vector_quantize_pytorch import (
     GroupedResidualVQ,
@@ -10,6 +9,8 @@ from vector_quantize_pytorch import (
     ResidualVQ,
     VectorQuantize,
 )
+
+from strangers.base import Seen, Stranger, Tokens, flat, on_return
 
 K, D = 16, 4
 

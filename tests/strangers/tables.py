@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from diffusers import VQModel
 from diffusers.models.autoencoders.vae import VectorQuantizer
-from strangers.base import Seen, Stranger, Tokens, flat, on_return
 from torch import Tensor, nn
 from transformers.models.chameleon.configuration_chameleon import ChameleonVQVAEConfig
 from transformers.models.chameleon.modeling_chameleon import ChameleonVQVAEVectorQuantizer
@@ -16,6 +15,8 @@ from transformers.models.glm_image.configuration_glm_image import GlmImageVQVAEC
 from transformers.models.glm_image.modeling_glm_image import GlmImageVQVAEVectorQuantizer
 from transformers.models.janus.configuration_janus import JanusVQVAEConfig
 from transformers.models.janus.modeling_janus import JanusVQVAEVectorQuantizer
+
+from strangers.base import Seen, Stranger, Tokens, flat, on_return
 
 K, D = 16, 4
 
