@@ -49,9 +49,7 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
     ):
         super().__init__(optimizer, sinks, every)
         self.codebooks = find_codebooks(model)
-        self.windows = {
-            name: Window(table) for name, codebook in self.codebooks.items() if (table := codebook.codes()) is not None
-        }
+        self.windows = {name: Window(table) for name, codebook in self.codebooks.items() if (table := codebook.codes()) is not None}
         self._last_hits: dict[str, IntArray] = {}
         self.attach()
 

@@ -19,4 +19,4 @@ STRANGERS: dict[str, Stranger] = {
     **COPIES,
 }
 
-__all__ = ["STRANGERS", "Host", "Stranger", "Tokens", "loss"]
+__all__ = ["AUDIO", "COPIES", "LEVELLED", "LUCIDRAINS", "STRANGERS", "TABLES", "Host", "Stranger", "Tokens", "loss"]

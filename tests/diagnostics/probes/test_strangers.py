@@ -5,28 +5,11 @@ import pytest
 import torch
 from records import Records
 from strangers import STRANGERS, Host, Stranger, Tokens, loss
+from strangers.watching import readings_of
 
-from vqtool.diagnostics import CodebookMonitor, find_codebooks
-from vqtool.diagnostics.probes import WatchedCodebook
-from vqtool.diagnostics.recording.hooks import watch
+from vqtool.diagnostics import CodebookMonitor, InputError, find_codebooks
 
 READ = {name: stranger for name, stranger in STRANGERS.items() if stranger.refused is None}
-
-
-def readings_of(codebooks: dict[str, WatchedCodebook]) -> tuple[dict[str, list], list]:
-    """What is read of the codebooks from now on, by their names; and what takes the instrument away again."""
-    readings, handles = {}, []
-    for name, codebook in codebooks.items():
-
-        def on_return(call, name=name, codebook=codebook, tap=0):
-            with torch.no_grad():
-                reading = codebook.read(tap, call)
-            if reading is not None and codebook.module.training:
-                readings.setdefault(name, []).append(reading)
-
-        for number, tap in enumerate(codebook.taps):
-            handles.append(watch(tap, lambda call, number=number, on_return=on_return: on_return(call, tap=number)))
-    return readings, handles
 
 
 def totals(tokens: list[Tokens], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,3 +71,73 @@ def test_what_is_read_is_what_a_loop_counts(name):
                 np.testing.assert_allclose(records[codebook].drift, drift, rtol=1e-3, atol=1e-5)
         before = tables
     assert tables.keys() == {name for name, codebook in codebooks.items() if codebook.codes() is not None}
+
+
+@pytest.mark.parametrize("name", [name for name, stranger in READ.items() if stranger.levels])
+def test_implicit_codes_tell_their_levels(name):
+    (codebook,) = find_codebooks(READ[name].host()).values()
+    assert codebook.levels == READ[name].levels
+    assert codebook.size == np.prod(READ[name].levels)
+
+
+@pytest.mark.parametrize("name", [name for name, stranger in STRANGERS.items() if stranger.refused])
+def test_what_cannot_be_read_is_refused_in_one_line(name):
+    stranger = STRANGERS[name]
+    with pytest.raises(InputError, match=stranger.refused) as refusal:
+        find_codebooks(stranger.host())
+    assert "\n" not in str(refusal.value)
+
+
+def trained(stranger: Stranger, attach: bool) -> dict[str, object]:
+    """All that three steps leave behind, with the instrument attached or without."""
+    model = stranger.host()
+    codebooks = find_codebooks(model) if attach else {}
+    _, handles = readings_of(codebooks)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    losses, gradients = [], []
+    for batch in stranger.batches():
+        optimizer.zero_grad()
+        (total := loss(model(batch))).backward()
+        losses.append(total)
+        for codebook in codebooks.values():
+            codebook.codes(), codebook.gradient(), codebook.parameters()
+        gradients += [None if each.grad is None else each.grad.clone() for each in model.parameters()]
+        optimizer.step()
+    for handle in reversed(handles):
+        handle.remove()
+    modules = dict(model.named_modules())
+    return {
+        "losses": losses,
+        "gradients": gradients,
+        "random": torch.get_rng_state(),
+        "state": model.state_dict(),
+        "buffers": dict(model.named_buffers()),
+        "attributes": {path: sorted(vars(module)) for path, module in modules.items()},
+        "hooks": {path: len(module._forward_hooks) for path, module in modules.items()},
+    }
+
+
+@pytest.mark.parametrize("name", READ)
+def test_attaching_changes_not_a_bit_and_nothing_is_left_behind(name):
+    attached, alone = (trained(READ[name], attach) for attach in (True, False))
+    exactly = {"rtol": 0, "atol": 0, "equal_nan": True}
+    for part in ("losses", "random", "state", "buffers"):
+        torch.testing.assert_close(attached[part], alone[part], **exactly)
+    assert attached["attributes"] == alone["attributes"]
+    assert attached["hooks"] == alone["hooks"]
+    for one, other in zip(attached["gradients"], alone["gradients"], strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_renamed_copy_is_recognised_too(name):
+    """Who copies a quantizer into a repository names the class anew; torch's own classes stay what they are."""
+    model = READ[name].host()
+    original = list(find_codebooks(model))
+    for module in model.vq.modules():
+        if not type(module).__module__.startswith("torch."):
+            module.__class__ = type("Copied", (type(module),), {"__module__": "somewhere.else"})
+    assert list(find_codebooks(model)) == original
+    readings, _ = readings_of(find_codebooks(model))
+    model(READ[name].batches()[0])
+    assert readings
