@@ -43,7 +43,7 @@ PROBES: dict[str, Probe] = {
 #: What wrappers put in front of the paths of a model's modules.
 _WRAPPERS = ("module", "_orig_mod", "_forward_module")
 
-_QUANTIZER_LIKE = re.compile("[Qq]uantiz|[Cc]odebook|VQ|FSQ|LFQ|BSQ")
+_QUANTIZER_LIKE = re.compile("[Qq]uanti[sz](e(?!d)|at)|[Cc]odebook|VQ|FSQ|LFQ|BSQ")
 _CODEBOOK_LIKE = re.compile("^_?codebooks?$")
 
 _HOW = "pass read={%r: Reader(...)} to read it"
@@ -132,7 +132,9 @@ def _add_unread(found: FoundCodebooks, modules: dict[str, nn.Module], inside: se
 
 
 def _looks_like_a_quantizer(module: nn.Module) -> bool:
-    named = _QUANTIZER_LIKE.search(type(module).__name__)
+    kind = type(module)
+    # torch's own quantize numbers to few bits, not vectors to codes.
+    named = _QUANTIZER_LIKE.search(kind.__name__) and kind.__module__.partition(".")[0] != "torch"
     holds = any(_CODEBOOK_LIKE.match(name) for name in (*tensors(module), *children(module)))
     return bool(named) or holds or statistics(module) is not None
 
