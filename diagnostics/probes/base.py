@@ -44,7 +44,7 @@ class Call(NamedTuple):
         if self.args:
             return self.args[0]
         name = next(iter(inspect.signature(getattr(self.module, self.method)).parameters), None)
-        if name in self.kwargs:
+        if name is not None and name in self.kwargs:
             return self.kwargs[name]
         raise InputError(f"{type(self.module).__name__}.{self.method} was called without its first argument")
 

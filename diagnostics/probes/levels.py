@@ -60,7 +60,7 @@ class BitsProbe:
 def _digits_of(module: nn.Module) -> dict[str, list[int]]:
     """The module's own vectors of integers."""
     own = {name: value for name, value in tensors(module).items() if value.ndim == 1 and 1 < len(value) <= 64}
-    return {name: value.tolist() for name, value in own.items() if is_index(value)}
+    return {name: value.tolist() for name, value in own.items() if is_index(value) and not value.is_meta}
 
 
 def levels_and_basis(module: nn.Module) -> tuple[str, str] | None:

@@ -56,7 +56,9 @@ def settle(z: Tensor, left: Tensor | None, output: Any, table: Tensor, kind: str
     found = dict(leaves(output))
     numbers = {path: leaf for path, leaf in found.items() if is_index(leaf)}
     fitting = {path: leaf for path, leaf in numbers.items() if leaf.numel() * D == z.numel()}
-    maps = [(None, left)] if left is not None else [(path, q) for path, q in found.items() if _like(q, z)]
+    maps: dict[Path | None, Tensor] = {path: leaf for path, leaf in found.items() if _like(leaf, z)}
+    if left is not None:
+        maps = {None: left}
     if not fitting and not maps:
         shapes = [tuple(leaf.shape) for leaf in numbers.values()] or "none"
         raise InputError(
@@ -81,7 +83,7 @@ def _like(tensor: Tensor, z: Tensor) -> bool:
 
 
 def _ways(
-    z: Tensor, axes: list[int], numbers: dict[Path, Tensor], maps: list[tuple[Path | None, Tensor]], table: Tensor
+    z: Tensor, axes: list[int], numbers: dict[Path, Tensor], maps: dict[Path | None, Tensor], table: Tensor
 ) -> Iterator[tuple[tuple[int, float], Way]]:
     """The ways that hold, each with its rank (looked up, moved since, recovered) and its error."""
     table = table.float()
@@ -89,7 +91,7 @@ def _ways(
     all_unit = _of_unit_length(table)
     for axis in axes:
         latents = rows(z.detach(), axis).float()
-        for path, quantized in maps:
+        for path, quantized in maps.items():
             codes = rows(quantized.detach(), axis).float()
             within = tolerance(codes, latents, quantized.dtype)
             for where, leaf in numbers.items():
