@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, unknown
-from ..probes import Call, WatchedCodebook, find_codebooks
+from ..probes import Call, Reader, WatchedCodebook, find_codebooks
 from ..ranks import in_group, sum_over_ranks
 from ..recomputation import trains
 from .attachment import RankCall, check_attachment, started
@@ -70,7 +70,7 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         *,
         every: int = 100,
         scaler: torch.amp.GradScaler | None = None,
-        read: Mapping[str, Any] | None = None,
+        read: Mapping[str, Reader] | None = None,
         detail: Detail | None = Detail(),  # noqa: B008 (a tuple)
         reference: Callable[[], Any] | None = None,
         on_error: OnError = "raise",
@@ -79,7 +79,7 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         if on_error not in ("raise", "warn"):
             raise unknown("on_error", on_error, ("raise", "warn"))
         self.on_error: OnError = on_error
-        self.codebooks = find_codebooks(model)
+        self.codebooks = find_codebooks(model, read)
         check_attachment(model, self.codebooks, self.optimizers)
         late = started(self.optimizers[0])
         self.watches = {
