@@ -75,8 +75,9 @@ class Standing:
         return max(1, round(TOLERANCE * self.used))
 
     def __str__(self) -> str:
+        training = "In training, codebook" if self.end.last else "Codebook"
         now = (
-            f"In training, codebook {self.codebook} used {self.used:,} of {counted(len(self.end.hits), 'code')} over"
+            f"{training} {self.codebook} used {self.used:,} of {counted(len(self.end.hits), 'code')} over"
             f" {self.end}, where perfectly even use would show {self.ceiling:,.0f}"
         )
         if self.since is None:

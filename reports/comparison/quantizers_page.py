@@ -14,12 +14,13 @@ from ...diagnostics.run import RunDirectory, flatten
 from ...diagnostics.stats.lives import life_order
 from ..codebook import heatmaps
 from ..codebook.lives import heat, usage_in_time
+from ..codebook.overview import overview, uses
 from ..codebook.run_page import verdict
 from ..page import logged
 from ..page.facts import SEVERITIES, RunFacts, number
 from ..page.heat import Heat
 from ..page.run_sections import not_measured
-from ..page.sections import Panel, Section, hang, lay, write_page
+from ..page.sections import Panel, Section, Table, hang, lay, write_page
 from ..page.tables import METRICS
 from ..page.words import counted
 from . import curves
@@ -42,7 +43,8 @@ class Reduced:
 def write_ablation_page(runs: list[RunDirectory], folder: Path, progress: Callable[[str], None]) -> Path:
     """Write the comparison of ``runs`` into ``folder`` and return the page."""
     sections = ablation_sections(runs, folder, progress)
-    subtitle = f"{counted(len(runs), 'run')} of {counted(len(group_by_quantizer(runs)), 'quantizer')}"
+    groups = group_by_quantizer(runs)
+    subtitle = f"{counted(len(runs), 'run')} of {counted(len(groups), _kind(groups))}"
     return write_page(folder, f"Comparison {folder.resolve().parent.name}", subtitle, sections)
 
 
@@ -58,20 +60,51 @@ def ablation_sections(runs: list[RunDirectory], folder: Path, progress: Callable
     groups = group_by_quantizer(runs)
     facts = [fact for group in groups.values() for fact in group]
     seeds = ", ".join(f"{name}: n = {len(group)}" for name, group in groups.items())
-    both = f"{counted(len(runs), 'run')}, {counted(len(groups), 'quantizer')}"
+    both = f"{counted(len(runs), 'run')}, {counted(len(groups), _kind(groups))}"
     short = Section("In short", text=[f"{both} ({seeds})."])
-    # What the table misses stands beneath it.
-    short.missing += differences(facts) + not_measured(facts, told={("test", metric.key) for metric in METRICS})
-    short.tables.append(lay(comparison(runs), "Comparison", "comparison", folder))
+    own = {name: group for name, group in groups.items() if group[0].run.has_config}
+    if len(own) < len(groups):
+        short.tables.append(_traced(groups, folder))
+    sections = [short]
+    if own:
+        trained = [fact for group in own.values() for fact in group]
+        # What the table misses stands beneath it.
+        short.missing += differences(trained) + not_measured(facts, told={("test", metric.key) for metric in METRICS})
+        short.tables.append(lay(comparison([fact.run for fact in trained]), "Comparison", "comparison", folder))
+        sections += [_training_section(own, folder), reconstructions(own, folder)]
+    sections += [
+        _codebook(number, groups, folder, progress) for number in range(max(map(_codebooks, facts), default=0))
+    ]
+    if not any(map(_codebooks, facts)):
+        sections.append(Section("Codebooks", missing=["No codebook trace yet in any run."]))
+    return sections + [_run(fact, folder) for fact in facts]
+
+
+def _kind(groups: Groups) -> str:
+    """What is compared: quantizers of vqtool, or models of which some were trained elsewhere."""
+    return "quantizer" if all(fact.run.has_config for group in groups.values() for fact in group) else "model"
+
+
+def _codebooks(fact: RunFacts) -> int:
+    return len(fact.run.codebooks())
+
+
+def _traced(groups: Groups, folder: Path) -> Table:
+    """The codebooks of all runs, of which a trace is what they have in common."""
+    several = [
+        (name if len(group) == 1 else f"{name}, {fact.name}", one)
+        for name, group in groups.items()
+        for fact in group
+        for one in uses(fact.run)
+    ]
+    return overview(several, folder)
+
+
+def _training_section(groups: Groups, folder: Path) -> Section:
     training = Section("Training", pictures=hang(_training(groups), folder))
     if not training.pictures:
         training.missing.append("No loss/l1 yet: no run has logged one.")
-    sections = [short, training, reconstructions(groups, folder)]
-    for codebook in sorted({path.name for fact in facts for path in fact.run.codebooks()}):
-        sections.append(_codebook(codebook, groups, folder, progress))
-    if not any(fact.run.codebooks() for fact in facts):
-        sections.append(Section("Codebooks", missing=["No codebook trace yet in any run."]))
-    return sections + [_run(fact, folder) for fact in facts]
+    return training
 
 
 def _quantizer_and_seed(run: RunDirectory) -> tuple[str, float]:
@@ -95,19 +128,27 @@ def _training(groups: Groups) -> Iterator[Panel]:
         yield Panel("ablation-l1", "loss/l1", caption, curves.loss_by_name(drawn, "loss/l1 (one batch)"), wide=True)
 
 
-def _codebook(codebook: str, groups: Groups, folder: Path, progress: Callable[[str], None]) -> Section:
-    section = Section(f"Codebook {codebook}")
+def _codebook(number: int, groups: Groups, folder: Path, progress: Callable[[str], None]) -> Section:
+    """The first codebook of every run, or the second and so on: models of others have other names for them."""
+    traces = {
+        fact: fact.run.codebooks()[number] for group in groups.values() for fact in group if number < _codebooks(fact)
+    }
+    names = dict.fromkeys(trace.name for trace in traces.values())
+    section = Section(f"Codebook {', '.join(names)}")
     reduced: dict[str, list[Reduced]] = {}
     for name, group in groups.items():
         for fact in group:
-            progress(f"{fact.name}: codebook {codebook}")
+            if fact not in traces:
+                continue
+            progress(f"{fact.name}: codebook {traces[fact].name}")
             try:
-                one = _reduce(fact.run.trace / codebook)
+                one = _reduce(traces[fact])
             except InputError as error:
                 section.missing.append(f"{fact.name} is left out: {error}.")
             else:
                 reduced.setdefault(name, []).append(one)
-    section.pictures = hang(_codebook_panels(codebook, reduced), folder)
+    stem = next(iter(names)) if len(names) == 1 else f"codebook-{number + 1}"
+    section.pictures = hang(_codebook_panels(stem, reduced), folder)
     return section
 
 
@@ -143,8 +184,9 @@ def _codebook_panels(codebook: str, reduced: Mapping[str, list[Reduced]]) -> Ite
 def _run(fact: RunFacts, folder: Path) -> Section:
     section = verdict(fact)
     section.title = f"Run {fact.name}"
-    size = fact.setting("quantizer.codebook_size", "?")
-    section.text.insert(0, f"Quantizer {fact.quantizer}, {size} codes, seed {fact.setting('train.seed', '?')}.")
+    if fact.run.has_config:
+        size = fact.setting("quantizer.codebook_size", "?")
+        section.text.insert(0, f"Quantizer {fact.quantizer}, {size} codes, seed {fact.setting('train.seed', '?')}.")
     found = fact.findings()
     section.findings = [finding for finding in found if finding.get("severity") == SEVERITIES[0]]
     if found:
