@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .attributes import has_method, tensor, tensors
 from .base import Call, CodebookReading, NotAQuantizerError, Tap, WatchedCodebook
-from .round_trip import Path, at, check_indices, is_index, leaves, mismatch, rows, tolerance
+from .round_trip import Path, at, check_indices, is_index, leaves, mismatch, precision, rows, tolerance
 from .staged import Boundary, StagedCodebook, live
 
 #: Of more codes no table is made.
@@ -165,7 +165,7 @@ class ImplicitCodebook(StagedCodebook):
             for grid in self._candidates(codes):
                 indices = self._digits_at(codes, grid) if where is None else found[where].flatten().long()
                 off = mismatch(codes, self._values_at(indices, grid), indices)
-                if off < best and off <= tolerance(codes, codes, quantized.dtype) + grid.slack:
+                if off < best and off <= tolerance(codes, codes, precision(quantized)) + grid.slack:
                     best, self._axis, self._grid, self._indices = off, axis, grid, where
         if self._grid is None:
             raise self._refusal(call, "what it returned is not on their grid at its indices")

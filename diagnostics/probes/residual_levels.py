@@ -10,7 +10,7 @@ from ..errors import InputError
 from .attributes import child_named, tensor, tensors
 from .base import Call, CodebookReading, NotAQuantizerError, Tap, WatchedCodebook
 from .levels import LARGEST_TABLE, levels_and_basis
-from .round_trip import check_indices, is_index, leaves, mismatch, rows, tolerance
+from .round_trip import check_indices, is_index, leaves, mismatch, precision, rows, tolerance
 
 
 class ResidualLevelsProbe:
@@ -83,7 +83,10 @@ class LevelsLayer(WatchedCodebook):
         projected = _projected(_projections(self.module)[1], torch.stack(codes).sum(0))
         outputs = [rows(leaf.detach()) for leaf in found if leaf.is_floating_point() and leaf.ndim > 1]
         fits = [each for each in outputs if each.shape == projected.shape]
-        off = [mismatch(projected, each.float(), indices[:, 0]) <= tolerance(projected, z, each.dtype) for each in fits]
+        off = [
+            mismatch(projected, each.float(), indices[:, 0]) <= tolerance(projected, z, precision(each))
+            for each in fits
+        ]
         if not any(off):
             raise InputError(
                 f"{kind}: what it returned is not the sum of its layers' codes, projected; pass a Reader for it"
