@@ -95,9 +95,8 @@ class ReaderCodebook(WatchedCodebook):
             )
         flat = indices.flatten().long()
         looked_up = table.float()[flat.clamp(min=0)]
-        if not mismatch(rows(quantized.detach()).float(), looked_up, flat) <= tolerance(
-            looked_up, z, precision(quantized)
-        ):
+        off = mismatch(rows(quantized.detach()).float(), looked_up, flat)
+        if not off <= tolerance(looked_up, z, precision(quantized)):
             raise InputError(
                 f"{self._what} gives quantized latents that are not the rows of its codebook at its indices; "
                 "check the order of the axes, and whether the codes are scaled or projected before they are used"

@@ -107,7 +107,7 @@ def spread(codes: Tensor, indices: Tensor) -> float | None:
 
 
 def share_of_nearest(latents: Tensor, indices: Tensor, table: Tensor, eps: float) -> float:
-    """The share of the latents (N, D) whose indices are those of the nearest rows of ``table`` (K, D), but for rounding."""
+    """The share of the latents (N, D) whose index is that of the nearest row of ``table`` (K, D), but for rounding."""
     chosen, best = (
         (latents - table[each]).square().sum(1) for each in (indices.clamp(0, len(table) - 1), nearest(latents, table))
     )
