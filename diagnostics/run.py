@@ -14,6 +14,9 @@ from .files import write_atomically
 #: The stages of a run, as its config names them. A config from before there were two names none.
 STAGES = ("vqgan", "transformer")
 
+#: The tables of records of a run, each ``RUN/TABLE/CODEBOOK/part-*.parquet``.
+TABLES = ("trace",)
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -45,7 +48,7 @@ class RunDirectory:
 
     @property
     def trace(self) -> Path:
-        return self.path / "trace"
+        return self.path / TABLES[0]
 
     @property
     def checkpoints(self) -> Path:
@@ -139,7 +142,11 @@ class RunDirectory:
 
     def codebooks(self) -> list[Path]:
         """The trace folders of the run, one per codebook."""
-        return sorted(path for path in self.trace.iterdir() if path.is_dir()) if self.trace.is_dir() else []
+        return _folders(self.trace)
+
+    def tables(self) -> list[Path]:
+        """The folders of every table of records, one per table and codebook."""
+        return [folder for table in TABLES for folder in _folders(self.path / table)]
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged steps; a last line cut short by a kill is left out."""
@@ -158,6 +165,10 @@ class RunDirectory:
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
         """One JSON object, written whole or not at all."""
         write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(folder for folder in path.iterdir() if folder.is_dir()) if path.is_dir() else []
 
 
 def load_config(path: Path) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from ..errors import InputError
 from ..run import RunDirectory
+from .parts import flush_below, last_step, remove_parts, rewind_parts
 from .records import Record
 from .trace import TraceWriter
 
@@ -25,28 +27,62 @@ class Sink(Protocol[R]):
 class TraceSink:
     """The trace of every codebook under ``RUN/trace``.
 
+    Records that wait are written within seconds, and when the interpreter exits: a run that forgets to close its
+    monitor leaves its trace all the same.
+
     Args:
-        run: The run folder.
+        run: The run folder. One that holds records already is refused, unless one of the next two says what is to
+            become of them.
         resume_at: Optimizer step that the run goes on from: what was recorded after it is dropped. None for a new run.
+        overwrite: Remove the records that are there; nothing else in the folder is touched.
+
+    Raises:
+        InputError: The folder holds records of another run, or both of the two are given.
     """
 
-    def __init__(self, run: str | Path, resume_at: int | None = None):
-        self.folder = RunDirectory(Path(run)).trace
+    def __init__(self, run: str | Path, resume_at: int | None = None, *, overwrite: bool = False):
+        self.run = RunDirectory(Path(run))
         self._writers: dict[str, TraceWriter] = {}
+        if resume_at is not None and overwrite:
+            raise InputError(
+                "resume_at keeps the records up to a step, overwrite removes them all: give one of the two"
+            )
+        flush_below(self.run.path)
         if resume_at is not None:
-            for path in RunDirectory(Path(run)).codebooks():
-                self._writer(path.name).rewind(resume_at)
-
-    def _writer(self, codebook: str) -> TraceWriter:
-        if codebook not in self._writers:
-            self._writers[codebook] = TraceWriter(self.folder / codebook)
-        return self._writers[codebook]
+            self.rewind(resume_at)
+        elif overwrite:
+            for folder in self.run.tables():
+                remove_parts(folder)
+        else:
+            _refuse_records(self.run)
 
     def write(self, record: Record) -> None:
-        """Hand the record to its codebook's writer."""
-        self._writer(record.codebook).write(record)
+        """Hand the record to its codebook's writer.
+
+        Raises:
+            InputError: The trace that is gone on with is of another number of codes.
+        """
+        if record.codebook not in self._writers:
+            self._writers[record.codebook] = TraceWriter(self.run.trace / record.codebook)
+        self._writers[record.codebook].write(record)
 
     def flush(self) -> None:
         """Write the pending records of every codebook."""
         for writer in self._writers.values():
             writer.flush()
+
+    def rewind(self, step: int) -> None:
+        """Drop every record after ``step``: what a run that goes back to a checkpoint will record again."""
+        flush_below(self.run.path)
+        self._writers.clear()
+        for folder in self.run.tables():
+            rewind_parts(folder, step)
+
+
+def _refuse_records(run: RunDirectory) -> None:
+    steps = [step for folder in run.tables() if (step := last_step(folder)) is not None]
+    if steps:
+        raise InputError(
+            f"{run.path} holds the records of a run already, up to step {max(steps)}: "
+            "go on with it (resume_at=STEP), replace them (overwrite=True) or choose another folder"
+        )
