@@ -9,6 +9,7 @@ from .recording.codebook_board import TensorBoardSink as TensorBoardSink
 from .recording.codebook_monitor import CodebookMonitor as CodebookMonitor
 from .recording.records import CodebookRecord as CodebookRecord
 from .recording.records import TokenRecord as TokenRecord
+from .recording.sinks import LogSink as LogSink
 from .recording.sinks import Sink as Sink
 from .recording.sinks import TraceSink as TraceSink
 from .recording.token_board import TokenBoardSink as TokenBoardSink

@@ -1,12 +1,14 @@
 """Where records go."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..errors import InputError
 from ..run import RunDirectory
 from .parts import flush_below, last_step, remove_parts, rewind_parts
 from .records import Record
+from .scalars import scalars
 from .trace import TraceWriter
 
 R = TypeVar("R", bound=Record, contravariant=True)
@@ -77,6 +79,28 @@ class TraceSink:
         self._writers.clear()
         for folder in self.run.tables():
             rewind_parts(folder, step)
+
+
+class LogSink:
+    """Hands the scalars of each record to the logger of an experiment, the same as in TensorBoard.
+
+        LogSink(lambda values, step: wandb.log(values, step=step))
+        LogSink(lambda values, step: mlflow.log_metrics(values, step=step))
+
+    Args:
+        log: Takes numbers by their names, such as ``codebook/quantize/perplexity_window``, and the optimizer step; it
+            is called once per codebook and record.
+    """
+
+    def __init__(self, log: Callable[[dict[str, float], int], Any]):
+        self._log = log
+
+    def write(self, record: Record) -> None:
+        """Log one record."""
+        self._log(scalars(record), record.step)
+
+    def flush(self) -> None:
+        """Nothing is held."""
 
 
 def _refuse_records(run: RunDirectory) -> None:
