@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 
 from vqtool.diagnostics import CodebookMonitor
@@ -135,7 +136,9 @@ def test_the_rows_stand_in_the_order_of_the_last_hit_and_the_title_says_so(tmp_p
         assert words in title
 
 
-def test_a_resumed_run_has_a_picture_of_all_of_it(tmp_path):
+def test_a_resumed_run_has_a_picture_of_all_of_it(tmp_path, monkeypatch):
+    # Files of one second are read in the order of a counter in their names, in which 10 comes before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     run, steps = RunDirectory(tmp_path), [10 * number for number in range(1, 9)]
     for resume_at, part in ((None, steps[:6]), (40, steps[4:])):  # what came after step 40 is recorded again
         with SummaryWriter(str(run.tensorboard), purge_step=resume_at and resume_at + 1) as writer:
