@@ -1,6 +1,8 @@
 from . import stats as stats
 from .errors import InputError as InputError
 from .findings import Finding as Finding
+from .loops.lightning import LightningMonitor as LightningMonitor
+from .loops.transformers import TransformersMonitor as TransformersMonitor
 from .probes import PROBES as PROBES
 from .probes import CodebookReading as CodebookReading
 from .probes import Probe as Probe

@@ -142,11 +142,11 @@ class RunDirectory:
 
     def codebooks(self) -> list[Path]:
         """The trace folders of the run, one per codebook."""
-        return _folders(self.trace)
+        return folders_in(self.trace)
 
     def tables(self) -> list[Path]:
         """The folders of every table of records, one per table and codebook."""
-        return [folder for table in TABLES for folder in _folders(self.path / table)]
+        return [folder for table in TABLES for folder in folders_in(self.path / table)]
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged steps; a last line cut short by a kill is left out."""
@@ -167,8 +167,9 @@ class RunDirectory:
         write_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(folder for folder in path.iterdir() if folder.is_dir()) if path.is_dir() else []
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, by name; none where it does not exist."""
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def load_config(path: Path) -> dict[str, Any]:

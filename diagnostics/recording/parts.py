@@ -26,14 +26,14 @@ _PART = re.compile(r"part-(\d+)\.parquet")
 T = TypeVar("T")
 
 
-def parts(folder: Path) -> list[Path]:
+def parts_of(folder: Path) -> list[Path]:
     """The parts in a folder, in time; none where there is no such folder."""
     return sorted(path for path in folder.iterdir() if _PART.fullmatch(path.name)) if folder.is_dir() else []
 
 
 def last_step(folder: Path) -> int | None:
     """The last step of the parts in a folder, None where it has none."""
-    return max((int(part.stem.removeprefix("part-")) for part in parts(folder)), default=None)
+    return max((int(part.stem.removeprefix("part-")) for part in parts_of(folder)), default=None)
 
 
 def rewind_parts(folder: Path, step: int) -> None:
@@ -42,25 +42,26 @@ def rewind_parts(folder: Path, step: int) -> None:
     Raises:
         InputError: A part cannot be read.
     """
-    for part in parts(folder):
+    for part in parts_of(folder):
         table = read_columns(part, column_names(part))
         keep = table.filter(pc.field("step") <= step)
         if keep.num_rows == table.num_rows:
             continue
         if keep.num_rows:
-            _write_part(folder, keep)
+            write_part(folder, keep)
         part.unlink()
 
 
 def remove_parts(folder: Path) -> None:
     """Remove the parts of a folder, and the folder where nothing else is in it."""
-    for part in parts(folder):
+    for part in parts_of(folder):
         part.unlink()
     if not any(folder.iterdir()):
         folder.rmdir()
 
 
-def _write_part(folder: Path, table: pa.Table) -> None:
+def write_part(folder: Path, table: pa.Table) -> None:
+    """Write rows as one part; their steps never fall."""
     write_table(table, folder / f"part-{table['step'][-1].as_py():010d}.parquet", compression="zstd")
 
 
@@ -131,7 +132,7 @@ class PartWriter(ABC, Generic[T]):
             if not pending:
                 return
             try:
-                _write_part(self.folder, self._table(pending))
+                write_part(self.folder, self._table(pending))
             except BaseException:
                 self._pending = pending + self._pending  # a full disk may be emptied
                 raise

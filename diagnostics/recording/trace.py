@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, unknown
 from .parquet import column_names, read_columns
-from .parts import PartWriter, parts
+from .parts import PartWriter, parts_of
 from .records import CodebookRecord, Columns, IntArray, Record, TokenRecord
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class TraceWriter(PartWriter[Record]):
             InputError: The trace in the folder is of another number of codes.
         """
         if self._codes is None:
-            self._codes = _codes(found[-1]) if (found := parts(self.folder)) else item.codes
+            self._codes = _codes(found[-1]) if (found := parts_of(self.folder)) else item.codes
         if item.codes != self._codes:
             raise InputError(
                 f"the trace in {self.folder} is of {self._codes} codes, the record of step {item.step} of {item.codes}:"
@@ -119,7 +119,7 @@ class Trace:
             InputError: The folder has no trace of this kind, a column is missing, or a part of it cannot be read.
         """
         folder = Path(folder)
-        if not folder.is_dir() or not (found := parts(folder)):
+        if not folder.is_dir() or not (found := parts_of(folder)):
             raise InputError(f"no codebook trace in {folder}")
         kinds = cls._kinds(folder, found[0], columns)
         codes = _codes(found[0])
@@ -187,6 +187,6 @@ def hits_in_time(folder: Path) -> Iterator[IntArray]:
     Raises:
         InputError: A part cannot be read.
     """
-    for part in parts(folder):
+    for part in parts_of(folder):
         table = read_columns(part, ["code", "hits"])
         yield from table["hits"].to_numpy().reshape(-1, int(table["code"].to_numpy().max()) + 1)
