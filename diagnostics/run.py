@@ -14,17 +14,16 @@ from .files import write_atomically
 #: The stages of a run, as its config names them. A config from before there were two names none.
 STAGES = ("vqgan", "transformer")
 
-#: The tables of records of a run, each ``RUN/TABLE/CODEBOOK/part-*.parquet``.
-TABLES = ("trace",)
-
 
 @dataclass(frozen=True)
 class RunDirectory:
     """A folder with one run in it.
 
     ``config.yaml`` (repeats the run), ``environment.json`` (versions, git, command, device, world size),
-    ``metrics.jsonl`` (one JSON object per logged step), ``trace/<codebook>/part-*.parquet``, ``checkpoints/``,
-    ``tensorboard/``, ``samples/``, ``evaluation-<split>.json``, ``findings.jsonl``, ``report/``; ``DONE`` at the end.
+    ``metrics.jsonl`` (one JSON object per logged step), ``trace/<codebook>/part-*.parquet``, the tables
+    ``boundary/<codebook>/``, ``movement/``, ``latents/`` and ``geometry/``, ``snapshots/<codebook>/``,
+    ``checkpoints/``, ``tensorboard/``, ``samples/``, ``evaluation-<split>.json``, ``findings.jsonl``, ``report/``;
+    ``DONE`` at the end.
     A run of the second stage adds ``codes-<split>.parquet`` and ``positions-<split>.parquet``.
     """
 
@@ -48,7 +47,7 @@ class RunDirectory:
 
     @property
     def trace(self) -> Path:
-        return self.path / TABLES[0]
+        return self.path / "trace"
 
     @property
     def checkpoints(self) -> Path:
@@ -144,9 +143,13 @@ class RunDirectory:
         """The trace folders of the run, one per codebook."""
         return folders_in(self.trace)
 
-    def tables(self) -> list[Path]:
-        """The folders of every table of records, one per table and codebook."""
-        return [folder for table in TABLES for folder in folders_in(self.path / table)]
+    @property
+    def snapshots(self) -> Path:
+        return self.path / "snapshots"
+
+    def table(self, name: str) -> Path:
+        """The folder of a table of rows, which holds one folder per codebook."""
+        return self.path / name
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged steps; a last line cut short by a kill is left out."""

@@ -54,19 +54,18 @@ class LoopMonitor:
         if state:
             monitor.load_state_dict(state)
         try:
-            monitor.sinks = self._open_sinks(monitor, bool(state)) if first_rank else []
+            monitor.sinks = self._open_sinks(state) if first_rank else []
         except BaseException:
             monitor.detach()
             raise
         self.monitor = monitor
 
-    def _open_sinks(self, monitor: CodebookMonitor, going_on: bool) -> list[Sink]:
+    def _open_sinks(self, state: dict[str, Any] | None) -> list[Sink]:
         if self.run is None:
             return self.sinks
-        if not going_on:
+        if not state:
             return [TraceSink(self.run, overwrite=self.overwrite), *self.sinks]
-        # A record after this one is of a window that was cut short by the end of training, and is open again.
-        trace = TraceSink(self.run, resume_at=monitor.step - monitor._steps_open())
+        trace = TraceSink(self.run, resume_at=_last_record(state))
         for sink in self.sinks:
             if isinstance(sink, BoardSink):
                 sink.recall(trace.run)
@@ -93,3 +92,9 @@ class LoopMonitor:
             self.monitor.flush()
             return self.monitor.state_dict()
         return self._state or {}
+
+
+def _last_record(state: dict[str, Any]) -> int:
+    """Step of the last record before a state: one after it is of a window that the end of training cut short."""
+    watches = [watch for watch in state["watches"].values() if watch is not None]
+    return state["step"] - max((watch["window"]["steps"] for watch in watches), default=0)

@@ -88,6 +88,11 @@ class CodebookReading(NamedTuple):
     entering: Live | None = None
     leaving: Live | None = None
 
+    @property
+    def counted(self) -> Tensor:
+        """(N,) bool, the tokens that count."""
+        return self.indices >= 0 if self.mask is None else (self.indices >= 0) & self.mask
+
 
 class WatchedCodebook(ABC):
     """One codebook of a model, and how its convention is read. It keeps nothing of a call longer than the call.
@@ -98,12 +103,14 @@ class WatchedCodebook(ABC):
         size: K, the number of codes.
         levels: The number of values of each digit, most significant last, of an implicit codebook, whose code is
             sum_j digit_j * prod_(i<j) levels_i; None for a codebook of vectors.
+        computed: Whether ``codes`` computes them anew each time, so that it is asked only when a record is due.
     """
 
     module: nn.Module
     taps: tuple[Tap, ...]
     size: int
     levels: tuple[int, ...] | None = None
+    computed: bool = False
 
     @abstractmethod
     def read(self, tap: int, call: Call) -> CodebookReading | None:

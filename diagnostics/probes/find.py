@@ -73,5 +73,7 @@ def _outermost(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _nothing(model: nn.Module, found: FoundCodebooks) -> str:
     kind = type(model).__name__
     if found.unread:
-        return f"no quantizer of {kind} can be read: " + "; ".join(f"{path}: {why}" for path, why in found.unread.items())
+        return f"no quantizer of {kind} can be read: " + "; ".join(
+            f"{path}: {why}" for path, why in found.unread.items()
+        )
     return f"no quantizer recognised in {kind}; probes exist for the conventions {', '.join(PROBES)}"

@@ -1,27 +1,40 @@
 """``CodebookMonitor``: the instrument itself."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError, unknown
 from ..probes import Call, WatchedCodebook, find_codebooks
-from ..recomputation import recomputing
-from .codebook_window import Window
+from ..ranks import in_group, sum_over_ranks
+from ..recomputation import trains
+from .attachment import RankCall, check_attachment, started
+from .codebook_watch import CodebookWatch, Detail
 from .hooks import watch
+from .optimizer_steps import GradientState
 from .records import CodebookRecord, IntArray
+from .reference import ReferenceBatch
+from .rows import Row
 from .sinks import Sink
-from .step_monitor import StepMonitor
+from .snapshots import Snapshot
+from .step_monitor import Optimizers, StepMonitor
+
+OnError = Literal["raise", "warn"]
 
 
 class CodebookMonitor(StepMonitor[CodebookRecord]):
     """Records what the codebooks of a model do while it is trained, and changes nothing of it.
 
-    Each codebook is read by a forward hook, in training mode only; a step pre-hook of the optimizer closes each
+    Each codebook is read by a hook on its quantizer. A forward counts in training mode with gradients enabled, once
+    where activation checkpointing repeats it; a record says how many were counted. Hooks of the optimizer close each
     optimizer step, when the gradients are what the optimizer sees: unscaled, clipped, reduced over ranks. The counters
     stay on the device, and the host waits for it only when a record is made. No parameter, buffer or random number of
-    the model is touched.
+    the model is touched, and a copy of the model, or one that was saved, is not watched.
 
         monitor = CodebookMonitor(model, optimizer, [TraceSink("runs/mine")], every=100)
         for batch in data:
@@ -30,27 +43,53 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
 
     Args:
         model: Any module with quantizers in it that a probe recognises.
-        optimizer: The optimizer whose steps are counted: the one that trains the codebook, or else the one that trains
-            the encoder.
-        sinks: Where records go. Under distributed training give sinks to rank 0 and an empty list to the others.
+        optimizer: The optimizer that trains it, or a list of several, of which the steps of the first are counted.
+            What accelerate, Fabric or Lightning have wrapped is unwrapped.
+        sinks: Where records go. Under distributed training attach on every rank, with sinks on rank 0 and an empty list
+            on the others.
         every: Optimizer steps per record.
+        scaler: The gradient scaler, where one is used. None: it is found when it takes its first step; steps that it
+            skipped before that one count, but their tokens are those of the window that is open then.
+        read: Readers for quantizers that no probe recognises, by their paths in the model.
+        detail: What is recorded beside the counters of every code; None for nothing.
+        reference: Runs the model on a batch that is always the same, ``lambda: model(batch)``, so that a record can say
+            how many of its tokens changed their code. It is called in evaluation mode, without gradients.
+        on_error: What to do about a codebook that turns out not to be readable once training is under way: "raise", or
+            "warn" once and go on without it.
 
     Raises:
-        InputError: No quantizer in the model is recognised.
+        InputError: No quantizer in the model is recognised, or an argument is not what it should be.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizers,
         sinks: Iterable[Sink[CodebookRecord]] = (),
         *,
         every: int = 100,
+        scaler: torch.amp.GradScaler | None = None,
+        read: Mapping[str, Any] | None = None,
+        detail: Detail | None = Detail(),  # noqa: B008 (a tuple)
+        reference: Callable[[], Any] | None = None,
+        on_error: OnError = "raise",
     ):
-        super().__init__(optimizer, sinks, every)
+        super().__init__(optimizer, sinks, every, scaler)
+        if on_error not in ("raise", "warn"):
+            raise unknown("on_error", on_error, ("raise", "warn"))
+        self.on_error: OnError = on_error
         self.codebooks = find_codebooks(model)
-        self.windows = {name: Window(table) for name, codebook in self.codebooks.items() if (table := codebook.codes()) is not None}
-        self._last_hits: dict[str, IntArray] = {}
+        check_attachment(model, self.codebooks, self.optimizers)
+        late = started(self.optimizers[0])
+        self.watches = {
+            name: CodebookWatch(name, codebook, self.optimizers, detail, late)
+            for name, codebook in self.codebooks.items()
+        }
+        self._broken: dict[str, str] = {}  # codebooks that are recorded no longer, and why
+        self._unseen: set[str] = set()
+        self._ranks = RankCall()
+        self._handles: list[Any] = []
+        self._reference = reference and ReferenceBatch(model, reference, self.codebooks)
         self.attach()
 
     def attach(self) -> None:
@@ -59,48 +98,124 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
             for number, tap in enumerate(codebook.taps):
                 self._handles.append(watch(tap, self._reader(name, codebook, number)))
 
-    def _reader(self, name: str, codebook: WatchedCodebook, number: int) -> Any:
-        @torch.no_grad()
+    def detach(self) -> None:
+        super().detach()
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _reader(self, name: str, codebook: WatchedCodebook, number: int) -> Callable[[Call], None]:
         def on_return(call: Call) -> None:
-            if not codebook.module.training or recomputing():
+            if not codebook.module.training or name in self._broken or not trains():
                 return
-            reading = codebook.read(number, call)
-            if reading is not None:
-                self.windows[name].add(reading)
+            with torch.no_grad(), self._giving_up(name):
+                reading = codebook.read(number, call)
+                if reading is not None:
+                    self._steps.settle()
+                    self.watches[name].add(reading, self.step + 1)
 
         return on_return
 
-    def _read_step(self) -> None:
-        for name, codebook in self.codebooks.items():
-            self.windows[name].end_step(codebook.gradient())
+    def _read_gradients(self, state: GradientState) -> None:
+        self._ranks.check()
+        due = (self.step + 1) % self.every == 0
+        for name, watched in self.watches.items():
+            with self._giving_up(name):
+                watched.read_gradients(state)
+                if due:
+                    watched.read_codes()  # those that the forward saw, not those after the step
+
+    def _close_step(self) -> None:
+        for name, watched in self.watches.items():
+            with self._giving_up(name):
+                watched.close_step(self.step)
 
     def _skip_step(self) -> None:
-        for window in self.windows.values():
-            window.skip_step()
+        for name, watched in self.watches.items():
+            with self._giving_up(name):
+                watched.skip_step(self.step)
+
+    def _forwards_open(self) -> int:
+        return max(watched.forwards_open for watched in self.watches.values())
 
     def _steps_open(self) -> int:
-        return max(window.steps for window in self.windows.values())
+        return max(watched.steps_open for watched in self.watches.values())
 
     def _close_windows(self) -> Iterator[CodebookRecord]:
-        for name, codebook in self.codebooks.items():
-            record = self.windows[name].close(name, self.step, codebook.codes())
-            self._last_hits[name] = record.hits
-            yield record
+        changes = {} if self._reference is None else self._reference.compare()
+        for name, watched in self.watches.items():
+            if watched.window is None:
+                self._warn_unseen(name)
+                continue
+            with self._giving_up(name):
+                record, rows = watched.close_window(self.step, changes.get(name, {}))
+                if not self._broken_anywhere(name, watched.window.hits.device):
+                    for snapshot, geometry in watched.take_snapshots():
+                        self._hand_over("write_snapshot", snapshot)
+                        rows.append(geometry)
+                    for row in rows:
+                        self._hand_over("write_row", row)
+                    yield record
+
+    def _hand_over(self, method: str, item: Row | Snapshot) -> None:
+        """Give the sinks that take such items this one."""
+        for sink in self.sinks:
+            if (take := getattr(sink, method, None)) is not None:
+                take(item)
+
+    def _broken_anywhere(self, name: str, device: torch.device) -> bool:
+        """Whether a rank could not read the codebook; who could not takes part in the sums all the same."""
+        broken = torch.tensor(float(name in self._broken), device=device)
+        return bool(sum_over_ranks(broken) > 0) if in_group() else name in self._broken
+
+    @contextmanager
+    def _giving_up(self, name: str) -> Iterator[None]:
+        """Where what is inside cannot be done for the codebook ``name``: do what ``on_error`` says."""
+        try:
+            yield
+        except InputError as error:
+            if self.on_error == "raise":
+                raise
+            if name not in self._broken:
+                self._broken[name] = str(error)
+                warnings.warn(f"vqtool records {name} no longer: {error}", stacklevel=2)
+
+    def _warn_unseen(self, name: str) -> None:
+        if name not in self._unseen:
+            self._unseen.add(name)
+            warnings.warn(
+                f"vqtool has seen no training forward of {name} in {self.step} optimizer steps and records nothing of"
+                " it: is another copy of the model trained, or was it compiled? A quantizer inside torch.compile cannot"
+                " be seen; leave it out with torch.compiler.disable",
+                stacklevel=2,
+            )
 
     def count_resets(self, name: str, codes: Tensor) -> None:
         """Tell of ``codes`` (R,) that a remedy has just re-initialised; they are counted in the window that is open."""
-        self.windows[name].resets[codes] += 1
+        self.watches[name].tell_resets(codes)
 
     def last_hits(self, name: str) -> IntArray:
         """(K,) hits in the last record, or in the window that is open where there is no record yet."""
-        return self._last_hits[name] if name in self._last_hits else self.windows[name].hits.cpu().numpy()
+        watched = self.watches[name]
+        if watched.last_hits is not None:
+            return watched.last_hits
+        if watched.window is None:
+            return np.zeros(watched.codebook.size, np.int64)
+        return watched.window.hits.cpu().numpy()
 
     def state_dict(self) -> dict[str, Any]:
         """The step and the open windows; with them a resumed run leaves the trace of an uninterrupted one."""
-        return {"step": self.step, "windows": {name: window.state_dict() for name, window in self.windows.items()}}
+        return {
+            "step": self.step,
+            "watches": {name: watched.state_dict() for name, watched in self.watches.items()},
+            "reference": self._reference and self._reference.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict``."""
+        """Go on from ``state_dict``, also from one of an older version, which knew the counters alone."""
         self.step = state["step"]
-        for name, window in self.windows.items():
-            window.load_state_dict(state["windows"][name])
+        for name, watched in self.watches.items():
+            kept = state["watches"][name] if "watches" in state else {"window": state["windows"][name]}
+            watched.load_state_dict(kept)
+        if self._reference is not None and state.get("reference"):
+            self._reference.load_state_dict(state["reference"])

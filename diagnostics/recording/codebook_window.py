@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ..probes import CodebookReading
 from ..ranks import in_group, sum_over_ranks
+from .optimizer_steps import GradientState
 from .records import CodebookRecord
 from .sums import Sums, on_host
 
@@ -13,47 +14,84 @@ class Window(Sums):
     """Adds up what a codebook does between two records. Nothing here waits for the device until ``close``.
 
     Args:
-        codebook: (K, D) the codes at the start.
+        codes: K, the number of codes.
+        dim: D, the length of a latent.
+        device: Where its latents are.
+        table: Whether its codes are vectors in a table; without one they have no pull.
     """
 
-    of_each_rank = ("hits", "distortion")
+    of_each_rank = ("hits", "distortion", "forwards")
 
-    def __init__(self, codebook: Tensor):
-        K, D = codebook.shape
-        new = codebook.new_zeros
+    def __init__(self, codes: int, dim: int, device: torch.device, table: bool = True):
+        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=device)
+
         self.steps = 0
         self.steps_with_gradient = 0
-        self.skipped = 0
-        self.hits = new(K, dtype=torch.int64)
-        self.distortion = new(K, dtype=torch.float64)
-        self.pull_norm = new(K, dtype=torch.float32)
-        self.grad_norm = new(K, dtype=torch.float32)
-        self.resets = new(K, dtype=torch.int64)
+        self.skipped = zeros()
+        self.forwards = zeros(dtype=torch.int64)
+        self.hits = zeros(codes, dtype=torch.int64)
+        self.distortion = zeros(codes, dtype=torch.float64)
+        self.pull_norm = zeros(codes)
+        self.grad_norm = zeros(codes)
+        self.resets = zeros(codes)
+        self.jumps = zeros(codes)
         self.last_codebook: Tensor | None = None
+        self._norm: Tensor | None = None
+        self._drift: Tensor | None = None
         # Within one optimizer step, over its micro-batches:
-        self._pull = new(K, D, dtype=torch.float32)
-        self._tokens: Tensor | int = 0
+        self._pull = zeros(codes, dim) if table else None
+        self._tokens = zeros(dtype=torch.int64)
+        self._gradient: Tensor | None = None
+        self._skipped: Tensor | float = 0.0
+        self.forwards_open = 0  # on the host
 
     def add(self, reading: CodebookReading) -> None:
         """Take in one forward."""
-        indices, residual = reading.indices, reading.codes - reading.latents
-        one = torch.ones_like(indices)
-        if reading.mask is not None:
-            one = reading.mask.to(indices.dtype)
-            indices = indices.where(reading.mask, 0)
-            residual = residual * one.unsqueeze(1)
+        counted = reading.counted
+        one = counted.to(torch.int64)
+        indices = reading.indices.clamp(min=0)
+        residual = (reading.codes - reading.latents).where(counted.unsqueeze(1), 0)
+        self.forwards_open += 1
+        self.forwards += 1
         self.hits.index_add_(0, indices, one)
-        self.distortion.index_add_(0, indices, residual.square().sum(1).double())
-        self._pull.index_add_(0, indices, residual)
-        self._tokens = self._tokens + (len(indices) if reading.mask is None else one.sum())
+        squares = torch.linalg.vector_norm(residual, dim=1, dtype=self.distortion.dtype).square()
+        self.distortion.index_add_(0, indices, squares)
+        if self._pull is not None:
+            self._pull.index_add_(0, indices, residual.to(self._pull.dtype))
+        self._tokens += one.sum()
 
-    def end_step(self, gradient: Tensor | None) -> None:
-        """Close one optimizer step, with the (K, D) gradient that the optimizer is about to use."""
+    def see_jumps(self, landed: Tensor, elsewhere: Tensor) -> None:
+        """Take in which codes (K,) jumped onto a latent, which count as reset, and which to a place unknown."""
+        self.resets += landed
+        self.jumps += elsewhere
+
+    def read_gradient(self, gradient: Tensor | None, state: GradientState) -> None:
+        """Take in the (K, D) gradient that the optimizer is about to use, in the place of one taken in before."""
+        self._gradient = state.row_norms(gradient)
+        self._skipped = state.skipped()
+
+    def read_codes(self, codebook: Tensor) -> None:
+        """Take in the (K, D) codes that the window's record tells of, before the optimizer moves them."""
+        self._norm = torch.linalg.vector_norm(codebook, dim=1, dtype=torch.float32)
+        if self.last_codebook is not None:
+            self._drift = torch.linalg.vector_norm(codebook - self.last_codebook, dim=1, dtype=torch.float32)
+        self.last_codebook = codebook.clone()
+
+    @property
+    def codes_read(self) -> bool:
+        """Whether ``read_codes`` was called since the last record."""
+        return self._norm is not None
+
+    def close_step(self) -> Tensor | None:
+        """Close one optimizer step; the (K,) norms of the gradient rows that it used, None where there are none."""
         self._close_pull()
-        if gradient is not None:
+        norms, self._gradient = self._gradient, None
+        self.skipped += self._skipped
+        if norms is not None:
             self.steps_with_gradient += 1
-            dense = gradient.to_dense() if gradient.is_sparse else gradient
-            self.grad_norm += torch.linalg.vector_norm(dense.float(), dim=1)
+            self.grad_norm += norms
+        return norms
 
     def skip_step(self) -> None:
         """Close one step of which the optimizer used nothing: its tokens were seen all the same."""
@@ -62,37 +100,47 @@ class Window(Sums):
 
     def _close_pull(self) -> None:
         self.steps += 1
-        tokens = self._tokens
+        self.forwards_open = 0
+        if self._pull is None:
+            return
         if in_group():
             # The norm of a sum over ranks is not a sum of norms, so the sums have to meet once a step. It is as much
             # traffic as the gradient of the codebook itself.
             sum_over_ranks(self._pull)
-            tokens = sum_over_ranks(torch.as_tensor(tokens, device=self._pull.device))
-        scale = 2 / (torch.as_tensor(tokens).clamp(min=1) * self._pull.shape[1])
+            sum_over_ranks(self._tokens)
+        scale = 2 / (self._tokens.clamp(min=1) * self._pull.shape[1])
         self.pull_norm += scale * torch.linalg.vector_norm(self._pull, dim=1)
         self._pull.zero_()
-        self._tokens = 0
+        self._tokens.zero_()
 
-    def close(self, name: str, step: int, codebook: Tensor) -> CodebookRecord:
-        """The record of the window, reduced over ranks, and a fresh start. Here the host waits for the device."""
-        hits, distortion = self.over_ranks()
-        nothing = torch.full_like(self.pull_norm, torch.nan)
-        previous = self.last_codebook
-        drift = nothing if previous is None else torch.linalg.vector_norm(codebook - previous, dim=1)
+    def close(self, name: str, step: int) -> CodebookRecord:
+        """The record of the window, reduced over ranks, and a fresh start. Here the host waits for the device.
+
+        Args:
+            name: Of the codebook.
+            step: The optimizer step that closes the window.
+        """
+        hits, distortion, forwards = self.over_ranks()
+        nothing = torch.full_like(self.grad_norm, torch.nan)
+        readable = self._norm is not None
         record = CodebookRecord(
             codebook=name,
             step=step,
             window=self.steps,
+            forwards=int(forwards),
             hits=on_host(hits),
             distortion=on_host((distortion / hits).float()),  # 0 / 0 = NaN: no hit, no distortion
-            norm=on_host(torch.linalg.vector_norm(codebook, dim=1).float()),
-            drift=on_host(drift.float()),
+            norm=on_host(nothing if self._norm is None else self._norm),
+            drift=on_host(nothing if self._drift is None else self._drift),
             grad_norm=on_host(self.grad_norm / (self.steps - self.skipped) if self.steps_with_gradient else nothing),
-            pull_norm=on_host(self.pull_norm / self.steps),
-            resets=on_host(self.resets),
+            pull_norm=on_host(nothing if self._pull is None else self.pull_norm / self.steps),
+            resets=on_host(self.resets.where(self.jumps == 0, torch.nan) if readable else nothing),
         )
-        self.last_codebook = codebook.clone()
-        for total in (self.hits, self.distortion, self.pull_norm, self.grad_norm, self.resets):
-            total.zero_()
-        self.steps = self.steps_with_gradient = self.skipped = 0
+        self._clear()
         return record
+
+    def _clear(self) -> None:
+        for name in ("hits", "distortion", "pull_norm", "grad_norm", "resets", "jumps", "skipped", "forwards"):
+            getattr(self, name).zero_()
+        self.steps = self.steps_with_gradient = 0
+        self._norm = self._drift = None

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -13,12 +14,14 @@ OnReturn = Callable[[Call], None]
 
 
 class _ForwardHook:
-    """Tells of a call of a module. In a copy of the module, or in one that was saved, it is a hook that does nothing."""
+    """Tells of a call of a module. In a copy of the module, or in a saved one, it is a hook that does nothing."""
 
     def __init__(self, on_return: OnReturn):
         self._on_return = on_return
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if torch.compiler.is_compiling():
+            return  # traced to nothing: the compiled graph is as without the hook, and nothing is read of it
         self._on_return(Call(module, "forward", args, kwargs, output))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -105,8 +105,8 @@ class PartWriter(ABC, Generic[T]):
             _writers.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        settings = {name: getattr(self, name) for name in ("folder", "rows_per_part", "seconds_per_part")}
-        return settings | {"_process": None}
+        here = ("_lock", "_timer", "_pending", "_rows_pending")
+        return {name: value for name, value in vars(self).items() if name not in here} | {"_process": None}
 
     def write(self, item: T) -> None:
         """Keep an item for the next part."""

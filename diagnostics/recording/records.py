@@ -59,7 +59,11 @@ class CodebookRecord(Record):
         pull_norm: (K,) mean over the window's steps of the L2 norm of the closed-form gradient of the codebook loss
             mean |sg[z] - e|^2, that is 2/(N D) * sum over the code's latents of (e_k - z)
             (van den Oord et al. 2017, arXiv:1711.00937, eq. 3). Defined for every quantizer.
-        resets: (K,) how often a remedy re-initialised each code during the window.
+        resets: (K,) how often each code was re-initialised during the window: what a remedy told of, or jumps onto a
+            latent of the batch as the first rank saw them. NaN where a code without hits jumped elsewhere, and where
+            the codes cannot be read: what happened there cannot be known from outside.
+        forwards: Forwards of the quantizer that were counted in the window, over all ranks: those in training mode with
+            gradients enabled. More than one a step and micro-batch tells of a loop that runs the model several times.
     """
 
     hits: IntArray
@@ -68,7 +72,8 @@ class CodebookRecord(Record):
     drift: FloatArray
     grad_norm: FloatArray
     pull_norm: FloatArray
-    resets: IntArray
+    resets: FloatArray
+    forwards: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ..errors import InputError
-from ..run import RunDirectory
-from .parts import flush_below, last_step, remove_parts, rewind_parts
+from ..run import RunDirectory, folders_in
+from .parts import PartWriter, flush_below, last_step, remove_parts, rewind_parts
 from .records import Record
+from .rows import TABLES, Row
 from .scalars import scalars
+from .snapshots import Snapshot, SnapshotWriter
+from .tables import TableWriter
 from .trace import TraceWriter
 
 R = TypeVar("R", bound=Record, contravariant=True)
@@ -27,7 +30,7 @@ class Sink(Protocol[R]):
 
 
 class TraceSink:
-    """The trace of every codebook under ``RUN/trace``.
+    """The trace of every codebook under ``RUN/trace``, and its tables beside it, ``RUN/boundary`` and the others.
 
     Records that wait are written within seconds, and when the interpreter exits: a run that forgets to close its
     monitor leaves its trace all the same.
@@ -44,19 +47,35 @@ class TraceSink:
 
     def __init__(self, run: str | Path, resume_at: int | None = None, *, overwrite: bool = False):
         self.run = RunDirectory(Path(run))
-        self._writers: dict[str, TraceWriter] = {}
+        self._writers: dict[Path, PartWriter] = {}
         if resume_at is not None and overwrite:
-            raise InputError(
-                "resume_at keeps the records up to a step, overwrite removes them all: give one of the two"
-            )
+            raise InputError("resume_at keeps the records up to a step, overwrite removes all: give one of the two")
         flush_below(self.run.path)
         if resume_at is not None:
             self.rewind(resume_at)
         elif overwrite:
-            for folder in self.run.tables():
-                remove_parts(folder)
+            self._remove()
         else:
-            _refuse_records(self.run)
+            self._refuse()
+
+    def _refuse(self) -> None:
+        steps = [step for folder in self._folders() if (step := last_step(folder)) is not None]
+        if steps:
+            raise InputError(
+                f"{self.run.path} holds the records of a run already, up to step {max(steps)}: "
+                "go on with it (resume_at=STEP), replace them (overwrite=True) or choose another folder"
+            )
+
+    def _remove(self) -> None:
+        for folder in self._folders():
+            remove_parts(folder)
+        for folder in folders_in(self.run.snapshots):
+            SnapshotWriter(folder).rewind(0)
+
+    def _folders(self) -> list[Path]:
+        """The folders of parts that are there, of the trace and of every table."""
+        tables = [self.run.trace, *(self.run.table(name) for name in TABLES)]
+        return [folder for table in tables for folder in folders_in(table)]
 
     def write(self, record: Record) -> None:
         """Hand the record to its codebook's writer.
@@ -64,21 +83,42 @@ class TraceSink:
         Raises:
             InputError: The trace that is gone on with is of another number of codes.
         """
-        if record.codebook not in self._writers:
-            self._writers[record.codebook] = TraceWriter(self.run.trace / record.codebook)
-        self._writers[record.codebook].write(record)
+        folder = self.run.trace / record.codebook
+        if folder not in self._writers:
+            self._writers[folder] = TraceWriter(folder)
+        self._writers[folder].write(record)
+
+    def write_row(self, row: Row) -> None:
+        """Hand the row to the writer of its table and codebook."""
+        folder = self.run.table(row.table) / row.codebook
+        if folder not in self._writers:
+            self._writers[folder] = TableWriter(type(row), folder)
+        self._writers[folder].write(row)
+
+    def write_snapshot(self, snapshot: Snapshot) -> None:
+        """Put a snapshot down."""
+        SnapshotWriter(self.run.snapshots / snapshot.codebook).write(snapshot)
 
     def flush(self) -> None:
-        """Write the pending records of every codebook."""
+        """Write what is pending of every codebook."""
         for writer in self._writers.values():
             writer.flush()
 
     def rewind(self, step: int) -> None:
-        """Drop every record after ``step``: what a run that goes back to a checkpoint will record again."""
+        """Drop what came after optimizer step ``step``: what a run that goes back to a checkpoint will record again."""
         flush_below(self.run.path)
         self._writers.clear()
-        for folder in self.run.tables():
+        for folder in self.run.codebooks():
             rewind_parts(folder, step)
+        for name, kind in TABLES.items():
+            for folder in folders_in(self.run.table(name)):
+                rewind_parts(folder, step - 1 if kind.before else self._last_record(folder.name))
+        for folder in folders_in(self.run.snapshots):
+            SnapshotWriter(folder).rewind(step)
+
+    def _last_record(self, codebook: str) -> int:
+        """Step of the last record. Rows come with records: those after it are in the checkpoint, and will come."""
+        return last_step(self.run.trace / codebook) or 0
 
 
 class LogSink:
@@ -101,12 +141,3 @@ class LogSink:
 
     def flush(self) -> None:
         """Nothing is held."""
-
-
-def _refuse_records(run: RunDirectory) -> None:
-    steps = [step for folder in run.tables() if (step := last_step(folder)) is not None]
-    if steps:
-        raise InputError(
-            f"{run.path} holds the records of a run already, up to step {max(steps)}: "
-            "go on with it (resume_at=STEP), replace them (overwrite=True) or choose another folder"
-        )

@@ -1,42 +1,62 @@
 """What the monitors have in common: a record every so many steps of an optimizer."""
 
+import atexit
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch.utils.hooks import RemovableHandle
 
+from ..errors import InputError
+from .optimizer_steps import GradientState, OptimizerSteps, plain_optimizers
 from .records import Record
 from .sinks import Sink
 
 R = TypeVar("R", bound=Record)
 
+#: One optimizer, or several of which the steps of the first are counted; wrapped ones too.
+Optimizers = torch.optim.Optimizer | list[torch.optim.Optimizer] | tuple[torch.optim.Optimizer, ...]
+
 
 class StepMonitor(ABC, Generic[R]):
-    """Counts the steps of an optimizer with a pre-hook, and hands a record to the sinks at every ``every``-th.
+    """Counts the steps of an optimizer with its hooks, and hands a record to the sinks at every ``every``-th.
 
     Attributes:
+        optimizers: Those that train the model, without what wraps them; steps are counted on the first.
         sinks: Where records go.
         every: Optimizer steps per record.
-        step: Optimizer steps so far.
+        step: Optimizer steps so far, with those that a gradient scaler skipped.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, sinks: Iterable[Sink[R]], every: int):
-        self.sinks = list(sinks)
-        self.every = every
+    def __init__(
+        self, optimizer: Optimizers, sinks: Iterable[Sink[R]], every: int, scaler: torch.amp.GradScaler | None = None
+    ):
+        self.optimizers = plain_optimizers(optimizer)
+        self.sinks = _checked_sinks(sinks)
+        self.every = _checked_every(every)
+        if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
+            raise InputError(f"scaler should be a torch.amp.GradScaler, got {scaler!r:.80}")
         self.step = 0
-        self._optimizer = optimizer
         self._stepped = False
-        self._handles: list[RemovableHandle] = []
+        self._steps = OptimizerSteps(self.optimizers[0], scaler, self._on_gradients, self._on_step, self._on_skip)
+        atexit.register(_flush_at_exit, weakref.ref(self))
 
     @abstractmethod
-    def _read_step(self) -> None:
-        """Take in what the optimizer is about to use."""
+    def _read_gradients(self, state: GradientState) -> None:
+        """Take in what the optimizer is about to use; only the last call before ``_close_step`` counts."""
+
+    @abstractmethod
+    def _close_step(self) -> None:
+        """Close a step that the optimizer has taken."""
 
     @abstractmethod
     def _skip_step(self) -> None:
         """Close a step of which the optimizer used nothing."""
+
+    @abstractmethod
+    def _forwards_open(self) -> int:
+        """Forwards seen since the last step."""
 
     @abstractmethod
     def _steps_open(self) -> int:
@@ -48,27 +68,40 @@ class StepMonitor(ABC, Generic[R]):
 
     def attach(self) -> None:
         """Hang the hooks on; the constructor has done it, and only after ``detach`` is it of use again."""
-        self._handles = [self._optimizer.register_step_pre_hook(self._end_step)]
+        self._steps.attach()
 
     @torch.no_grad()
-    def _end_step(self, *_: Any) -> None:
+    def _on_gradients(self, state: GradientState) -> None:
+        self._read_gradients(state)
+
+    @torch.no_grad()
+    def _on_step(self) -> None:
         self._stepped = True
         self.step += 1
-        self._read_step()
+        self._close_step()
         self._record_where_due()
 
     @torch.no_grad()
-    def step_over(self) -> None:
-        """Tell that a step of the training loop is over; for loops in which a gradient scaler may skip the optimizer's.
+    def _on_skip(self, steps: int) -> None:
+        # A step has a forward: writes to the scale that no forward goes with, such as a loaded state, are no step.
+        for _ in range(min(steps, self._forwards_open())):
+            self.step += 1
+            self._skip_step()
+            self._record_where_due()
 
-        A skipped step then counts as a step: its tokens were seen, its gradients were not used. Who never calls this
-        has the steps of the optimizer counted.
+    @torch.no_grad()
+    def step_over(self) -> None:
+        """Tell that a step of the training loop is over; for loops that may leave out the optimizer's.
+
+        One that was left out then counts as a step: its tokens were seen, its gradients were not used. What a
+        ``torch.amp.GradScaler`` leaves out is noticed without it.
         """
         if not self._stepped:
             self.step += 1
             self._skip_step()
             self._record_where_due()
         self._stepped = False
+        self._steps.forget_skips()
 
     def _record_where_due(self) -> None:
         if self.step % self.every == 0:
@@ -86,14 +119,33 @@ class StepMonitor(ABC, Generic[R]):
 
     def detach(self) -> None:
         """Take the hooks away: the model and the optimizer are as if never watched."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._steps.detach()
 
     @torch.no_grad()
     def close(self) -> None:
         """Record a last window that is not full, detach and flush."""
+        self._steps.settle()
         if self._steps_open():
             self._record()
         self.detach()
         self.flush()
+
+
+def _flush_at_exit(reference: "weakref.ref[StepMonitor]") -> None:
+    """What was recorded of a run that forgot ``close`` is put down; a window that is not full is lost."""
+    monitor = reference()
+    if monitor is not None:
+        monitor.flush()
+
+
+def _checked_sinks(sinks: Any) -> list[Any]:
+    several = list(sinks) if isinstance(sinks, Iterable) and not isinstance(sinks, str) else [sinks]
+    if not isinstance(sinks, Iterable) or not all(callable(getattr(sink, "write", None)) for sink in several):
+        raise InputError(f"sinks should be a list of sinks, [TraceSink('runs/mine')], got {sinks!r:.80}")
+    return several
+
+
+def _checked_every(every: Any) -> int:
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise InputError(f"every should be a number of optimizer steps, 1 or more, got {every!r:.80}")
+    return every

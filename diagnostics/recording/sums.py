@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from ..ranks import rank_and_size, sum_over_ranks
@@ -23,10 +24,16 @@ class Sums:
         return state | dict(zip(self.of_each_rank, self.over_ranks(), strict=True))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict``: the first rank with the sums of all, the others from none."""
+        """Go on from ``state_dict``: the first rank with the sums of all, the others from none.
+
+        Sums that the state does not know, because an older version wrote it, go on from where they are.
+        """
         device = getattr(self, self.of_each_rank[0]).device
-        for name, value in state.items():
-            setattr(self, name, value.to(device, copy=True) if isinstance(value, Tensor) else value)
+        for name in vars(self).keys() & state.keys():
+            value, now = state[name], getattr(self, name)
+            if isinstance(value, Tensor) or isinstance(now, Tensor):
+                value = torch.as_tensor(value, dtype=getattr(now, "dtype", None), device=device).clone()
+            setattr(self, name, value)
         if rank_and_size()[0] > 0:
             for name in self.of_each_rank:
                 getattr(self, name).zero_()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .optimizer_steps import GradientState
 from .records import TokenRecord
 from .sinks import Sink
 from .step_monitor import StepMonitor
@@ -64,8 +65,16 @@ class TokenMonitor(StepMonitor[TokenRecord]):
         """
         self._window.add(targets.flatten(), nll.flatten())
 
-    def _read_step(self) -> None:
-        self._window.end_step(self._embedding.weight.grad, self._head.weight.grad)
+    def _read_gradients(self, state: GradientState) -> None:
+        self._window.read_gradients(self._embedding.weight.grad, self._head.weight.grad, state)
+        if (self.step + 1) % self.every == 0:
+            self._window.read_norms(self._embedding.weight, self._head.weight)
+
+    def _close_step(self) -> None:
+        self._window.close_step()
+
+    def _forwards_open(self) -> int:
+        return self._window.forwards_open
 
     def _skip_step(self) -> None:
         self._window.skip_step()
@@ -74,7 +83,9 @@ class TokenMonitor(StepMonitor[TokenRecord]):
         return self._window.steps
 
     def _close_windows(self) -> Iterator[TokenRecord]:
-        yield self._window.close(self.name, self.step, self._embedding.weight, self._head.weight)
+        if not self._window.norms_read:
+            self._window.read_norms(self._embedding.weight, self._head.weight)
+        yield self._window.close(self.name, self.step)
 
     def state_dict(self) -> dict[str, Any]:
         """The step and the open window; with them a resumed run leaves the trace of an uninterrupted one."""
@@ -92,41 +103,62 @@ class TokenWindow(Sums):
     of_each_rank = ("targets", "nll")
 
     def __init__(self, codes: int, device: torch.device):
-        self.steps = self.skipped = 0
+        self.steps = 0
+        self.skipped = torch.zeros((), device=device)
         self.targets = torch.zeros(codes, dtype=torch.int64, device=device)
         self.nll = torch.zeros(codes, dtype=torch.float64, device=device)
         self.embedding_grad_norm: Tensor | None = None
         self.head_grad_norm: Tensor | None = None
+        # Within one optimizer step:
+        self.forwards_open = 0
+        self._gradients: list[Tensor | None] = [None, None]
+        self._skipped: Tensor | float = 0.0
+        self._norms: tuple[Tensor, ...] | None = None
 
     def add(self, targets: Tensor, nll: Tensor) -> None:
         """Take in (N,) targets and their negative log likelihoods."""
+        self.forwards_open += 1
         self.targets.index_add_(0, targets, torch.ones_like(targets))
         self.nll.index_add_(0, targets, nll.double())
 
-    def end_step(self, embedding_gradient: Tensor | None, head_gradient: Tensor | None) -> None:
-        """Close one optimizer step, with the gradients that the optimizer is about to use."""
-        self.steps += 1
-        self.embedding_grad_norm = self._add_rows(self.embedding_grad_norm, embedding_gradient)
-        self.head_grad_norm = self._add_rows(self.head_grad_norm, head_gradient)
+    def read_gradients(self, embedding: Tensor | None, head: Tensor | None, state: GradientState) -> None:
+        """Take in the gradients that the optimizer is about to use, in the place of those taken in before."""
+        codes = len(self.targets)
+        self._gradients = [state.row_norms(None if g is None else _dense(g)[:codes]) for g in (embedding, head)]
+        self._skipped = state.skipped()
+
+    def close_step(self) -> None:
+        """Close one optimizer step."""
+        embedding, head = self._gradients
+        self.embedding_grad_norm = _added(self.embedding_grad_norm, embedding)
+        self.head_grad_norm = _added(self.head_grad_norm, head)
+        self._gradients = [None, None]
+        self.skipped += self._skipped
+        self._end_step()
 
     def skip_step(self) -> None:
         """Close one step of which the optimizer used nothing."""
-        self.steps += 1
         self.skipped += 1
+        self._end_step()
 
-    def _add_rows(self, total: Tensor | None, gradient: Tensor | None) -> Tensor | None:
-        if gradient is None:
-            return total
-        dense = gradient.to_dense() if gradient.is_sparse else gradient
-        norms = self._row_norms(dense)
-        return norms if total is None else total + norms
+    def _end_step(self) -> None:
+        self.steps += 1
+        self.forwards_open = 0
 
-    def _row_norms(self, table: Tensor) -> Tensor:
-        """(K,) norms of the rows that are codes."""
-        return torch.linalg.vector_norm(table[: len(self.targets)], dim=1, dtype=torch.float32)
+    def read_norms(self, embedding: Tensor, head: Tensor) -> None:
+        """Take in the tables that the window's record tells of, before the optimizer moves them."""
+        codes = len(self.targets)
+        self._norms = tuple(torch.linalg.vector_norm(t[:codes], dim=1, dtype=torch.float32) for t in (embedding, head))
 
-    def close(self, name: str, step: int, embedding: Tensor, head: Tensor) -> TokenRecord:
+    @property
+    def norms_read(self) -> bool:
+        """Whether ``read_norms`` was called since the last record."""
+        return self._norms is not None
+
+    def close(self, name: str, step: int) -> TokenRecord:
         """The record of the window, reduced over ranks, and a fresh start. Here the host waits for the device."""
+        assert self._norms is not None
+        embedding_norm, head_norm = self._norms
         targets, nll = self.over_ranks()
         nothing = torch.full_like(nll, torch.nan, dtype=torch.float32)
         gradients = self.embedding_grad_norm, self.head_grad_norm
@@ -139,13 +171,23 @@ class TokenWindow(Sums):
             window=self.steps,
             targets=on_host(targets),
             nll=on_host((nll / targets).float()),  # 0 / 0 = NaN: no target, no likelihood
-            embedding_norm=on_host(self._row_norms(embedding)),
+            embedding_norm=on_host(embedding_norm),
             embedding_grad_norm=on_host(embedding_gradient),
-            head_norm=on_host(self._row_norms(head)),
+            head_norm=on_host(head_norm),
             head_grad_norm=on_host(head_gradient),
         )
         self.targets.zero_()
         self.nll.zero_()
         self.embedding_grad_norm = self.head_grad_norm = None
-        self.steps = self.skipped = 0
+        self.skipped.zero_()
+        self.steps = 0
+        self._norms = None
         return record
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def _added(total: Tensor | None, norms: Tensor | None) -> Tensor | None:
+    return norms if total is None else total if norms is None else total + norms
