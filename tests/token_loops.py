@@ -44,5 +44,15 @@ def tokens(run):
 
 
 def assert_same_trace(a, b):
-    assert len(frame(a))
-    pd.testing.assert_frame_equal(frame(a), frame(b), check_exact=True)
+    """The records of two runs are the same bit for bit, in every table."""
+    tables = [path.relative_to(a) for path in sorted(a.glob("*/*")) if path.parent.name != "snapshots"]
+    assert {path.parent.name for path in tables} >= {"trace", "latents", "geometry"}, tables
+    for table in tables:
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(a / table), pd.read_parquet(b / table), check_exact=True, obj=str(table)
+        )
+    assert snapshots(a) == snapshots(b)
+
+
+def snapshots(run):
+    return sorted(str(path.relative_to(run)) for path in run.glob("snapshots/*/*"))

@@ -112,12 +112,13 @@ class TraceSink:
             rewind_parts(folder, step)
         for name, kind in TABLES.items():
             for folder in folders_in(self.run.table(name)):
-                rewind_parts(folder, step - 1 if kind.before else self._last_record(folder.name))
+                last = self._last_record(folder.name)
+                rewind_parts(folder, last - 1 if kind.before else last)
         for folder in folders_in(self.run.snapshots):
-            SnapshotWriter(folder).rewind(step)
+            SnapshotWriter(folder).rewind(self._last_record(folder.name))
 
     def _last_record(self, codebook: str) -> int:
-        """Step of the last record. Rows come with records: those after it are in the checkpoint, and will come."""
+        """Step of the last record. What goes with records comes with them: what is later is kept in checkpoints."""
         return last_step(self.run.trace / codebook) or 0
 
 

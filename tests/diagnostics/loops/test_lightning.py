@@ -113,7 +113,7 @@ def test_training_is_what_it_is_without_the_callback(tmp_path):
 
 @both_packages
 @pytest.mark.parametrize("end", ["broken", "finished"])
-@pytest.mark.parametrize("saved_at", [6, 7])
+@pytest.mark.parametrize("saved_at", [6, 7, 11])
 def test_a_resumed_run_leaves_the_trace_of_an_uninterrupted_one(tmp_path, package, end, saved_at):
     """Windows of three steps; the checkpoint stands at the end of one or within one."""
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"

@@ -14,14 +14,16 @@ import pytest
 
 from vqtool.diagnostics import CodebookTrace, InputError, TokenTrace, TraceSink
 from vqtool.diagnostics.recording.records import CodebookRecord, TokenRecord
+from vqtool.diagnostics.recording.rows import GeometryRow, MovementRow
+from vqtool.diagnostics.recording.snapshots import Snapshot, snapshot_steps
+from vqtool.diagnostics.recording.tables import read_table
 from vqtool.diagnostics.recording.trace import TraceWriter
 
 K = 12
 
 
 def record(step, codebook="quantize", codes=K, kind=CodebookRecord):
-    columns = {name: np.full(codes, step, dtype) for name, dtype in kind.columns().items()}
-    return kind(codebook, step, 1, **columns)
+    return kind(codebook, step, 1, **{name: np.full(codes, step, dtype) for name, dtype in kind.columns().items()})
 
 
 def write(sink, steps, **options):
@@ -128,6 +130,47 @@ def test_what_a_run_that_broke_off_in_this_process_still_holds_is_not_written_in
     write(TraceSink(tmp_path / "mine", **options), [5])
     broken.flush()
     assert steps(tmp_path / "mine") == expected
+
+
+def write_all(sink, until):
+    """Records every ten steps, with all that goes with them."""
+    for step in range(until):
+        if step in (0, 1, 10):  # measured in the forward after so many steps
+            sink.write_snapshot(
+                Snapshot("quantize", step, *(np.zeros((2, 3)), np.zeros(2, int)), *[np.zeros((2, 3))] * 2)
+            )
+            sink.write_row(GeometryRow(codebook="quantize", step=step, sample=2))
+        sink.write_row(MovementRow(codebook="quantize", step=step + 1))
+        if (step + 1) % 10 == 0:
+            sink.write(record(step + 1))
+    sink.flush()
+
+
+def rows(run, table):
+    return read_table(run / table / "quantize").step.tolist()
+
+
+def test_a_sink_goes_back_to_the_last_record_with_what_was_recorded_beside_it(tmp_path):
+    """What is later is in the state of the monitor, and comes with the next record."""
+    sink = TraceSink(tmp_path)
+    write_all(sink, 30)
+    sink.rewind(15)
+    assert steps(tmp_path) == [10]
+    assert rows(tmp_path, "movement") == list(range(1, 11))
+    assert rows(tmp_path, "geometry") == snapshot_steps(tmp_path / "snapshots" / "quantize") == [0, 1]
+
+
+def test_overwriting_removes_what_was_recorded_beside_the_trace(tmp_path):
+    write_all(TraceSink(tmp_path), 20)
+    assert {path.parts[0] for path in files(tmp_path)} == {"trace", "movement", "geometry", "snapshots"}
+    TraceSink(tmp_path, overwrite=True)
+    assert not files(tmp_path)
+
+
+def test_a_table_without_a_trace_is_of_another_run_as_well(tmp_path):
+    TraceSink(tmp_path).write_row(MovementRow(codebook="quantize", step=7))
+    with pytest.raises(InputError, match="up to step 7"):
+        TraceSink(tmp_path)
 
 
 def test_to_keep_and_to_remove_the_records_at_once_is_refused(tmp_path):
