@@ -83,7 +83,7 @@ class Movement:
         self._done = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows that are not written yet, the codes that a watched step starts from, whether the instrument was late."""
+        """The rows that are not written yet, the codes that a watched step starts from, and whether we came late."""
         return {"done": list(self._done), "before": self._before, "late": self._late}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
