@@ -50,10 +50,11 @@ def _check_compiled(model: nn.Module, codebooks: Mapping[str, WatchedCodebook]) 
             continue
         for module in _around(model, codebook.module):
             if hasattr(type(module), "_orig_mod") or "_orig_mod" in module._modules or _compiled_in_place(module):
+                where = "model" if codebook.module is model else f"model.{name}"
                 raise InputError(
                     f"{name} is inside a compiled graph, where it cannot be read without changing the loss in its last"
-                    " digits: leave it out with model.quantizer.forward = torch.compiler.disable(model.quantizer"
-                    ".forward) before torch.compile, or train uncompiled"
+                    f" digits: leave it out with {where}.forward = torch.compiler.disable({where}.forward) before"
+                    " torch.compile, or train uncompiled"
                 )
 
 

@@ -72,8 +72,8 @@ class CodebookWatch:
         first = window.forwards_open == 0
         window.add(reading)
         codes = None if self.codebook.computed else self._codes()
-        if self._jumps is not None and codes is not None and (jumped := self._jumps.look(codes, reading)):
-            window.see_jumps(*jumped)
+        if self._jumps is not None and codes is not None:
+            window.see_jumps(*self._jumps.look(codes, reading))
         if self.detail is None or self._latents is None:
             return
         self._latents.add(reading)

@@ -7,7 +7,7 @@ from ..probes import CodebookReading
 from ..ranks import in_group, sum_over_ranks
 from .optimizer_steps import GradientState
 from .records import CodebookRecord
-from .sums import Sums, on_host
+from .sums import Sums, on_host, row_norms
 
 
 class Window(Sums):
@@ -73,9 +73,9 @@ class Window(Sums):
 
     def read_codes(self, codebook: Tensor) -> None:
         """Take in the (K, D) codes that the window's record tells of, before the optimizer moves them."""
-        self._norm = torch.linalg.vector_norm(codebook, dim=1, dtype=torch.float32)
+        self._norm = row_norms(codebook)
         if self.last_codebook is not None:
-            self._drift = torch.linalg.vector_norm(codebook - self.last_codebook, dim=1, dtype=torch.float32)
+            self._drift = row_norms(codebook - self.last_codebook)
         self.last_codebook = codebook.clone()
 
     @property
@@ -109,7 +109,7 @@ class Window(Sums):
             sum_over_ranks(self._pull)
             sum_over_ranks(self._tokens)
         scale = 2 / (self._tokens.clamp(min=1) * self._pull.shape[1])
-        self.pull_norm += scale * torch.linalg.vector_norm(self._pull, dim=1)
+        self.pull_norm += scale * row_norms(self._pull)
         self._pull.zero_()
         self._tokens.zero_()
 

@@ -25,18 +25,19 @@ class Jumps:
         self._latents: Tensor | None = None
         self._hit: Tensor | None = None
 
-    def look(self, codes: Tensor, reading: CodebookReading) -> tuple[Tensor, Tensor] | None:
+    def look(self, codes: Tensor, reading: CodebookReading) -> tuple[Tensor, Tensor]:
         """After a forward: which of the (K, D) codes have landed on a latent, and which have jumped elsewhere.
 
         Returns:
-            Two (K,) float tensors of zeros and ones; None at the first look, before which nothing is known.
+            Two (K,) float tensors of zeros and ones. At the first look, before which nothing is known, a code that lies
+            on a latent may have been reset or initialised there: it counts among the latter.
         """
         codes = codes[:, :_COORDINATES].float().clone()
         latents = reading.latents[:, :_COORDINATES].float()
         latents = latents[latents[:, 0].argsort()]
         hit = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
         hit[reading.indices.clamp(min=0)] = True
-        seen = None
+        seen = torch.zeros(len(codes), device=codes.device), _lie_on(codes, latents).float()
         if self._codes is not None and self._latents is not None and self._hit is not None:
             moved = (codes - self._codes).abs()
             landed = (_lie_on(codes, latents) | _lie_on(codes, self._latents)) & (moved > 0).any(1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import InputError
+from .sums import row_norms
 
 
 class GradientState(NamedTuple):
@@ -29,7 +30,7 @@ class GradientState(NamedTuple):
         if gradient is None:
             return None
         dense = gradient.to_dense() if gradient.is_sparse else gradient
-        norms = torch.linalg.vector_norm(dense, dim=1, dtype=torch.float32)
+        norms = row_norms(dense)
         norms = norms if self.scale is None else norms / self.scale
         return norms if self.used is None else norms.where(self.used, 0)
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from ..errors import InputError
+from ..ranks import rank_and_size
 from .optimizer_steps import GradientState, OptimizerSteps, plain_optimizers
 from .records import Record
 from .sinks import Sink
@@ -40,7 +41,7 @@ class StepMonitor(ABC, Generic[R]):
         self.step = 0
         self._stepped = False
         self._steps = OptimizerSteps(self.optimizers[0], scaler, self._on_gradients, self._on_step, self._on_skip)
-        atexit.register(_flush_at_exit, weakref.ref(self))
+        atexit.register(_leave_at_exit, weakref.ref(self))
 
     @abstractmethod
     def _read_gradients(self, state: GradientState) -> None:
@@ -130,12 +131,23 @@ class StepMonitor(ABC, Generic[R]):
         self.detach()
         self.flush()
 
+    def leave(self) -> None:
+        """``close`` for a run that forgot it; of several ranks, which may not all come by, ``flush`` alone."""
+        if rank_and_size()[1] == 1:
+            self.close()
+        else:
+            self.flush()
 
-def _flush_at_exit(reference: "weakref.ref[StepMonitor]") -> None:
-    """What was recorded of a run that forgot ``close`` is put down; a window that is not full is lost."""
+    def __del__(self) -> None:
+        if "_steps" in vars(self):  # not where the constructor has refused
+            self.leave()
+
+
+def _leave_at_exit(reference: "weakref.ref[StepMonitor]") -> None:
+    """Do for a run what it forgot."""
     monitor = reference()
     if monitor is not None:
-        monitor.flush()
+        monitor.leave()
 
 
 def _checked_sinks(sinks: Any) -> list[Any]:

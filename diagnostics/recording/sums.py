@@ -39,6 +39,11 @@ class Sums:
                 getattr(self, name).zero_()
 
 
+def row_norms(rows: Tensor) -> Tensor:
+    """(K,) float32 L2 norms of the rows of (K, D), computed in float32 or better."""
+    return torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(rows.dtype, torch.float32)).float()
+
+
 def on_host(tensor: Tensor) -> Any:
     """A NumPy copy: the sums live on and are cleared in place."""
     return tensor.detach().to("cpu", copy=True).numpy()

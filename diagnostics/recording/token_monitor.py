@@ -11,7 +11,7 @@ from .optimizer_steps import GradientState
 from .records import TokenRecord
 from .sinks import Sink
 from .step_monitor import StepMonitor
-from .sums import Sums, on_host
+from .sums import Sums, on_host, row_norms
 
 
 class TokenMonitor(StepMonitor[TokenRecord]):
@@ -148,7 +148,7 @@ class TokenWindow(Sums):
     def read_norms(self, embedding: Tensor, head: Tensor) -> None:
         """Take in the tables that the window's record tells of, before the optimizer moves them."""
         codes = len(self.targets)
-        self._norms = tuple(torch.linalg.vector_norm(t[:codes], dim=1, dtype=torch.float32) for t in (embedding, head))
+        self._norms = tuple(row_norms(table[:codes]) for table in (embedding, head))
 
     @property
     def norms_read(self) -> bool:
