@@ -85,6 +85,31 @@ def test_manual_optimization_is_recorded_as_well(tmp_path, package, clip):
     assert (frame(tmp_path / "run").groupby("step").grad_norm.max() <= (clip or 100)).all()
 
 
+def test_of_two_optimizers_the_steps_of_the_first_are_counted(tmp_path):
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+            self.model, self.data = Model(learnable=True), batches()
+
+        def training_step(self, batch, batch_idx):
+            first, second = self.optimizers()
+            for optimizer in (first, second, second):
+                optimizer.zero_grad()
+                self.manual_backward(self.model(self.data[batch_idx])["loss"])
+                optimizer.step()
+
+        def configure_optimizers(self):
+            book = list(self.model.quantize.parameters())
+            others = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
+            return [torch.optim.Adam(parameters, lr=1e-2) for parameters in (others, book)]
+
+    trainer(lightning, tmp_path, [LightningMonitor(tmp_path / "run", every=1)]).fit(Module(), numbers())
+    # The two passes for the second come after the step of the first.
+    before = (0, *SIZES)
+    assert tokens(tmp_path / "run") == {step: SIZES[step - 1] + 2 * before[step - 1] for step in range(1, 7)}
+
+
 @both_packages
 def test_both_packages_take_the_callback_for_one_of_theirs(package):
     callback = LightningMonitor(None)
