@@ -1,7 +1,8 @@
 """Probes: how the instrument reads quantizers that it does not own."""
 
-from .base import Call, CodebookReading, Live, Probe, Tap, WatchedCodebook
-from .find import PROBES, FoundCodebooks, find_codebooks
+from .base import Call, CodebookReading, Live, NotAQuantizerError, Probe, Tap, WatchedCodebook
+from .find import PROBES, FoundCodebooks, find_codebooks, recognised
+from .reader import Reader
 
 __all__ = [
     "PROBES",
@@ -9,8 +10,11 @@ __all__ = [
     "CodebookReading",
     "FoundCodebooks",
     "Live",
+    "NotAQuantizerError",
     "Probe",
+    "Reader",
     "Tap",
     "WatchedCodebook",
     "find_codebooks",
+    "recognised",
 ]

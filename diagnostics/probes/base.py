@@ -10,6 +10,13 @@ from torch import Tensor, nn
 from ..errors import InputError
 
 
+class NotAQuantizerError(InputError):
+    """What looked like a quantizer by its attributes turned out by its first call to be something else.
+
+    Nothing is wrong with the model: the codebook is to be dropped from what is watched, and the message is the reason.
+    """
+
+
 class Call(NamedTuple):
     """One call of a module, or of one of its methods, that has just returned.
 
@@ -37,7 +44,7 @@ class Call(NamedTuple):
         if self.args:
             return self.args[0]
         name = next(iter(inspect.signature(getattr(self.module, self.method)).parameters), None)
-        if name in self.kwargs:
+        if name is not None and name in self.kwargs:
             return self.kwargs[name]
         raise InputError(f"{type(self.module).__name__}.{self.method} was called without its first argument")
 
@@ -71,7 +78,8 @@ class CodebookReading(NamedTuple):
 
     Attributes:
         indices: (N,) int64 code of each token; negative for one that was dropped.
-        latents: (N, D) what was quantized, in the space of the codes, detached.
+        latents: (N, D) what was quantized, in the space of the codes, detached; NaN where nothing was compared with the
+            codes, as where logits chose them.
         codes: (N, D) the assigned codes as the call used them, detached. They are read, not looked up afterwards, for
             some codebooks move within their own forward.
         mask: (N,) bool, False for padding; None where every token counts.
@@ -101,8 +109,8 @@ class WatchedCodebook(ABC):
         module: The quantizer. A call counts where this module is in training mode.
         taps: The calls that ``read`` is shown, each when it returns.
         size: K, the number of codes.
-        levels: The number of values of each digit, most significant last, of an implicit codebook, whose code is
-            sum_j digit_j * prod_(i<j) levels_i; None for a codebook of vectors.
+        levels: The number of values of each digit of an implicit codebook, least significant first: an index is
+            sum_j digit_j * prod_(i<j) levels_i. None for a codebook of vectors.
         computed: Whether ``codes`` computes them anew each time, so that it is asked only when a record is due.
     """
 
@@ -117,12 +125,15 @@ class WatchedCodebook(ABC):
         """The reading that the return of ``taps[tap]`` completes; None where it completes none, or does not count.
 
         Raises:
+            NotAQuantizerError: The module is no quantizer after all; only at its first call.
             InputError: What is found is not what the convention promises, in one line that says what to pass instead.
         """
 
     @abstractmethod
     def codes(self) -> Tensor | None:
-        """(K, D) the codes now as the decoder sees them, detached; None for an implicit codebook without a table.
+        """(K, D) the codes now as the decoder sees them, detached; None where there is no table of them.
+
+        There is none for an implicit codebook of more than 2**16 codes, and none where the codes differ by token.
 
         To be asked after the first reading only, and it computes nothing that the model keeps.
         """

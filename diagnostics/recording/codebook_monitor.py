@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, unknown
-from ..probes import Call, WatchedCodebook, find_codebooks
+from ..probes import Call, Reader, WatchedCodebook, find_codebooks
 from ..ranks import in_group, sum_over_ranks
 from ..recomputation import trains
 from .attachment import RankCall, check_attachment, started
@@ -23,6 +23,7 @@ from .rows import Row
 from .sinks import Sink
 from .snapshots import Snapshot
 from .step_monitor import Optimizers, StepMonitor
+from .sums import on_host
 
 OnError = Literal["raise", "warn"]
 
@@ -69,7 +70,7 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         *,
         every: int = 100,
         scaler: torch.amp.GradScaler | None = None,
-        read: Mapping[str, Any] | None = None,
+        read: Mapping[str, Reader] | None = None,
         detail: Detail | None = Detail(),  # noqa: B008 (a tuple)
         reference: Callable[[], Any] | None = None,
         on_error: OnError = "raise",
@@ -78,7 +79,7 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         if on_error not in ("raise", "warn"):
             raise unknown("on_error", on_error, ("raise", "warn"))
         self.on_error: OnError = on_error
-        self.codebooks = find_codebooks(model)
+        self.codebooks = find_codebooks(model, read)
         check_attachment(model, self.codebooks, self.optimizers)
         late = started(self.optimizers[0])
         self.watches = {
@@ -155,7 +156,8 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
                         rows.append(geometry)
                     for row in rows:
                         self._hand_over("write_row", row)
-                    yield record
+                    if record is not None:
+                        yield record
 
     def _hand_over(self, method: str, item: Row | Snapshot) -> None:
         """Give the sinks that take such items this one."""
@@ -201,7 +203,7 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
             return watched.last_hits
         if watched.window is None:
             return np.zeros(watched.codebook.size, np.int64)
-        return watched.window.hits.cpu().numpy()
+        return on_host(watched.window.hits)
 
     def state_dict(self) -> dict[str, Any]:
         """The step and the open windows; with them a resumed run leaves the trace of an uninterrupted one."""

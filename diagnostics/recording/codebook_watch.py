@@ -11,12 +11,13 @@ from ..probes import CodebookReading, WatchedCodebook
 from ..ranks import rank_and_size
 from .boundary import Boundary
 from .codebook_window import Window
+from .digits import MOST_COUNTED, DigitWindow, digits_row
 from .jumps import Jumps
 from .latents import Latents
 from .movement import Movement
 from .optimizer_steps import GradientState
 from .records import CodebookRecord
-from .rows import GeometryRow, Row
+from .rows import DigitsRow, GeometryRow, Row
 from .snapshots import Snapshot, geometry_row, snapshot_due
 
 
@@ -57,7 +58,7 @@ class CodebookWatch:
         late: bool,
     ):
         self.name, self.codebook, self.detail = name, codebook, detail
-        self.window: Window | None = None
+        self.window: Window | DigitWindow | None = None
         self.last_hits: Any = None
         self._snapshots: list[Snapshot] = []
         self._latents: Latents | None = None
@@ -72,7 +73,7 @@ class CodebookWatch:
         first = window.forwards_open == 0
         window.add(reading)
         codes = None if self.codebook.computed else self._codes()
-        if self._jumps is not None and codes is not None:
+        if self._jumps is not None and codes is not None and isinstance(window, Window):
             window.see_jumps(*self._jumps.look(codes, reading))
         if self.detail is None or self._latents is None:
             return
@@ -85,19 +86,24 @@ class CodebookWatch:
 
     def _codes(self) -> Tensor | None:
         codes = self.codebook.codes()
-        if codes is not None and self.window is not None and len(codes) != (before := len(self.window.hits)):
-            raise InputError(f"{self.name} has {len(codes):,} codes now and had {before:,}: attach a new monitor")
+        if codes is not None and len(codes) != self.codebook.size:
+            raise InputError(
+                f"{self.name} has {len(codes):,} codes now and had {self.codebook.size:,}: attach a new monitor"
+            )
         return codes
 
     def _take_snapshot(self, step: int, reading: CodebookReading, codes: Tensor | None) -> None:
         if rank_and_size()[0] == 0 and self.detail is not None:
             self._snapshots.append(Snapshot.take(self.name, step, reading, codes, self.detail.sample))
 
-    def _opened(self, reading: CodebookReading) -> Window:
+    def _opened(self, reading: CodebookReading) -> Window | DigitWindow:
         if self.window is None:
             dim, device = reading.latents.shape[1], reading.latents.device
-            table = self.codebook.codes()
-            self.window = Window(self.codebook.size, dim, device, table is not None)
+            levels = self.codebook.levels
+            if levels is not None and self.codebook.size > MOST_COUNTED:
+                self.window = DigitWindow(levels, device)
+            else:
+                self.window = Window(self.codebook.size, dim, device, self.codebook.codes() is not None)
             self._latents = Latents(dim, device)
             if self._state is not None:
                 self._put(self._state)
@@ -111,7 +117,7 @@ class CodebookWatch:
 
     def read_codes(self) -> None:
         """Take in the codes that the next record tells of."""
-        if self.window is not None and (codes := self._codes()) is not None:
+        if isinstance(self.window, Window) and (codes := self._codes()) is not None:
             self.window.read_codes(codes)
 
     def close_step(self, step: int) -> None:
@@ -122,6 +128,12 @@ class CodebookWatch:
         self._boundary.close_step(step, self._gradient_state)
         self._movement.close_step(step, norms)
         self._open_next(step + 1)
+
+    def close_batch(self) -> None:
+        """Close a batch of a pass without an optimizer."""
+        if self.window is not None:
+            self.window.close_step()
+        self._boundary.drop()
 
     def skip_step(self, step: int) -> None:
         """Close a step of which the optimizer used nothing."""
@@ -139,7 +151,7 @@ class CodebookWatch:
     def tell_resets(self, codes: Tensor) -> None:
         """Count ``codes`` (R,) as re-initialised. Who tells once tells always: jumps are no longer looked for."""
         self._jumps = None
-        if self.window is not None:
+        if isinstance(self.window, Window):
             self.window.resets[codes] += 1
 
     @property
@@ -152,8 +164,10 @@ class CodebookWatch:
         """Steps since the last record."""
         return 0 if self.window is None else self.window.steps
 
-    def close_window(self, step: int, reference: dict[str, float]) -> tuple[CodebookRecord, list[Row]]:
+    def close_window(self, step: int, reference: dict[str, float]) -> tuple[CodebookRecord | None, list[Row]]:
         """The record of the window and the rows since the last one. Here the host waits for the device.
+
+        An implicit codebook with too many codes has no record, only rows.
 
         Args:
             step: The optimizer step that closes it.
@@ -162,12 +176,14 @@ class CodebookWatch:
         assert self.window is not None
         if not self.window.codes_read:
             self.read_codes()
-        record = self.window.close(self.name, step)
+        closed = self.window.close(self.name, step)
         rows: list[Row] = [*self._boundary.rows(self.name), *self._movement.rows(self.name)]
         if self.detail is not None and self._latents is not None:
-            rows.append(self._latents.close(self.name, step, record.window, record.forwards, **reference))
-        self.last_hits = record.hits
-        return record, rows
+            rows.append(self._latents.close(self.name, step, closed.window, closed.forwards, **reference))
+        if isinstance(closed, DigitsRow):
+            return None, [*rows, closed]
+        self.last_hits = closed.hits
+        return closed, rows if self.codebook.levels is None else [*rows, digits_row(closed, self.codebook.levels)]
 
     def take_snapshots(self) -> list[tuple[Snapshot, GeometryRow]]:
         """The snapshots since the last call, each with its geometry."""

@@ -34,7 +34,7 @@ class Latents(Sums):
         self.total += latents.sum(0)
         self.squares += torch.linalg.vector_norm(latents, dim=0).square()
 
-    def close(self, codebook: str, step: int, window: int, forwards: int, **reference: Any) -> LatentsRow:
+    def close(self, codebook: str, step: int, window: int | None, forwards: int | None, **reference: Any) -> LatentsRow:
         """The row of the window, over all ranks, and a fresh start. Here the host waits for the device."""
         tokens, norm, total, squares = self.over_ranks()
         counted = int(tokens)

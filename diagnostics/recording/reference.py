@@ -1,7 +1,6 @@
 """A batch that is always the same: how its codes and latents change while the model learns."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from ..probes import Call, CodebookReading, WatchedCodebook
 from .hooks import watch
+from .modes import evaluating
 
 
 class _Encoded(NamedTuple):
@@ -45,7 +45,7 @@ class ReferenceBatch:
             for number, tap in enumerate(codebook.taps):
                 handles.append(watch(tap, _keeper(readings[name], codebook, number)))
         try:
-            with _evaluating(self._model), torch.no_grad():
+            with evaluating(self._model), torch.no_grad():
                 self._encode()
         finally:
             for handle in handles:
@@ -68,21 +68,6 @@ def _keeper(kept: list[CodebookReading], codebook: WatchedCodebook, number: int)
             kept.append(reading)
 
     return keep
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and no random number of the user's drawn."""
-    training = [module for module in model.modules() if module.training]
-    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng([device for device in devices if device is not None]):
-        for module in training:
-            module.training = False
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
 
 
 def _joined(readings: list[CodebookReading]) -> _Encoded:

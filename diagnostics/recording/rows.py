@@ -139,5 +139,26 @@ class GeometryRow(Row):
     bfloat16_agreement: float | None = column("share", "assignments that are nearest in bfloat16, ties forgiven")
 
 
+@dataclass(frozen=True, kw_only=True)
+class DigitsRow(Row):
+    """The codes of an implicit codebook (FSQ, LFQ, BSQ) in one window, digit by digit.
+
+    Of more than 2^18 codes it is all that is counted; a code is then seen by a bucket of 2^20 that it is hashed to.
+    """
+
+    table = "digits"
+    cost = "every forward; O(tokens x digits)"
+
+    window: int | None = column("steps", "optimizer steps that the window covers")
+    forwards: int | None = column("forwards", "forwards counted in it")
+    tokens: int | None = column("tokens", "tokens counted in it")
+    levels: tuple[int, ...] | None = column("values", "values of each digit, least significant first; 2 for a bit")
+    hits: tuple[int, ...] | None = column("tokens", "tokens by value, the values of the first digit first")
+    codes_seen: float | None = column("codes", "distinct codes in the window, by linear counting where hashed")
+    counted_exactly: bool | None = column("yes / no", "whether every code was counted rather than hashed")
+
+
 #: Every table that a run has besides its trace, by its name.
-TABLES: dict[str, type[Row]] = {kind.table: kind for kind in (BoundaryRow, MovementRow, LatentsRow, GeometryRow)}
+TABLES: dict[str, type[Row]] = {
+    kind.table: kind for kind in (BoundaryRow, MovementRow, LatentsRow, GeometryRow, DigitsRow)
+}

@@ -4,6 +4,7 @@ import atexit
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -40,8 +41,8 @@ class StepMonitor(ABC, Generic[R]):
             raise InputError(f"scaler should be a torch.amp.GradScaler, got {scaler!r:.80}")
         self.step = 0
         self._stepped = False
+        self._at_exit = partial(_leave_at_exit, weakref.ref(self))
         self._steps = OptimizerSteps(self.optimizers[0], scaler, self._on_gradients, self._on_step, self._on_skip)
-        atexit.register(_leave_at_exit, weakref.ref(self))
 
     @abstractmethod
     def _read_gradients(self, state: GradientState) -> None:
@@ -70,6 +71,7 @@ class StepMonitor(ABC, Generic[R]):
     def attach(self) -> None:
         """Hang the hooks on; the constructor has done it, and only after ``detach`` is it of use again."""
         self._steps.attach()
+        atexit.register(self._at_exit)
 
     @torch.no_grad()
     def _on_gradients(self, state: GradientState) -> None:
@@ -121,6 +123,7 @@ class StepMonitor(ABC, Generic[R]):
     def detach(self) -> None:
         """Take the hooks away: the model and the optimizer are as if never watched."""
         self._steps.detach()
+        atexit.unregister(self._at_exit)
 
     @torch.no_grad()
     def close(self) -> None:
@@ -138,13 +141,9 @@ class StepMonitor(ABC, Generic[R]):
         else:
             self.flush()
 
-    def __del__(self) -> None:
-        if "_steps" in vars(self):  # not where the constructor has refused
-            self.leave()
-
 
 def _leave_at_exit(reference: "weakref.ref[StepMonitor]") -> None:
-    """Do for a run what it forgot."""
+    """Do for a run what it forgot, where its model is still there."""
     monitor = reference()
     if monitor is not None:
         monitor.leave()

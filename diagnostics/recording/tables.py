@@ -29,7 +29,9 @@ def _schema(kind: type[Row]) -> pa.Schema:
 
 def _type(hint: Any) -> pa.DataType:
     (kind,) = (part for part in get_args(hint) if part is not NoneType)
-    return pa.list_(pa.float32()) if isinstance(kind, GenericAlias) else _ON_DISK[kind]
+    if isinstance(kind, GenericAlias):
+        return pa.list_(_ON_DISK[get_args(kind)[0]])
+    return _ON_DISK[kind]
 
 
 class TableWriter(PartWriter[Row]):

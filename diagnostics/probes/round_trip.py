@@ -1,0 +1,101 @@
+"""The checks that a guess about a quantizer has to pass at its first call. Only they make the host wait."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+
+Path = tuple[Any, ...]
+
+
+def leaves(output: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """The tensors in what a module returned, each with its keys, through tuples, lists, mappings and dataclasses."""
+    if isinstance(output, Tensor):
+        yield path, output
+        return
+    if isinstance(output, Mapping):
+        parts = list(output.items())
+    elif isinstance(output, list | tuple):
+        parts = list(enumerate(output))
+    elif is_dataclass(output):
+        parts = [(field.name, getattr(output, field.name, None)) for field in fields(output)]
+    else:
+        return
+    for key, part in parts:
+        yield from leaves(part, (*path, key))
+
+
+def at(output: Any, path: Path) -> Tensor | None:
+    """The tensor at such keys; None where the output has none there this time."""
+    return next((leaf for where, leaf in leaves(output) if where == path), None)
+
+
+def is_index(tensor: Tensor) -> bool:
+    """Whether the tensor is of an integer type."""
+    return not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
+
+
+def rows(tensor: Tensor, axis: int = -1) -> Tensor:
+    """(N, D) of a tensor with the D channels along ``axis``."""
+    return tensor.movedim(axis, -1).reshape(-1, tensor.shape[axis])
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """The vectors (N, D), each scaled to length one."""
+    return F.normalize(vectors, dim=-1)
+
+
+def tolerance(codes: Tensor, latents: Tensor, dtype: torch.dtype) -> float:
+    """How far codes may come out of a straight-through sum, or of a product in a fast format, from what went in."""
+    eps = torch.finfo(dtype).eps
+    return 16 * eps * float(latents.abs().max()) + max(4e-3, 4 * eps) * float(codes.abs().max())
+
+
+def check_indices(indices: Any, tokens: int, size: int, what: str) -> None:
+    """Raise where ``indices`` cannot be the codes of ``tokens`` tokens.
+
+    Args:
+        indices: Of any shape; negative where a token was dropped.
+        tokens: N, how many there should be.
+        size: K, the number of codes.
+        what: The name of their owner, for the message.
+
+    Raises:
+        InputError: Not integers, not one a token, none at all, or beyond K.
+    """
+    if not isinstance(indices, Tensor) or not is_index(indices):
+        kind = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
+        raise InputError(
+            f"{what}: indices are {kind}, not integers; pass a Reader whose indices are the codes' numbers"
+        )
+    if indices.numel() != tokens:
+        raise InputError(f"{what}: {indices.numel()} indices for {tokens} tokens; pass a Reader that gives one a token")
+    if tokens == 0:
+        raise InputError(f"{what}: its first call had no tokens")
+    if int(indices.max()) >= size:
+        raise InputError(f"{what}: index {int(indices.max())} in a codebook of {size:,} codes; pass a Reader")
+
+
+def mismatch(codes: Tensor, others: Tensor, indices: Tensor) -> float:
+    """The largest difference between (N, D) and (N, D) over the tokens that were not dropped."""
+    kept = indices >= 0
+    return float((codes[kept] - others[kept]).abs().max()) if bool(kept.any()) else 0.0
+
+
+def spread(codes: Tensor, indices: Tensor) -> float | None:
+    """The largest difference between vectors (N, D) that bear the same index; None where none occurs twice."""
+    order = indices.argsort()
+    ordered, vectors = indices[order], codes[order]
+    same = (ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)
+    return float((vectors[1:] - vectors[:-1])[same].abs().max()) if bool(same.any()) else None
+
+
+def nearest(vectors: Tensor, table: Tensor, at_once: int = 4096) -> Tensor:
+    """(N,) the number of the row of ``table`` (K, D) that lies nearest to each of ``vectors`` (N, D)."""
+    table = table.float()
+    return torch.cat([torch.cdist(part.float(), table).argmin(1) for part in vectors.split(at_once)])
