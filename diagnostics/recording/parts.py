@@ -117,9 +117,15 @@ class PartWriter(ABC, Generic[T]):
             if self._rows_pending >= self.rows_per_part:
                 self.flush()
             elif self._timer is None:
-                self._timer = threading.Timer(self.seconds_per_part, self.flush)
-                self._timer.daemon = True  # who exits does not wait for it: ``_flush_at_exit`` writes
-                self._timer.start()
+                self._flush_later()
+
+    def _flush_later(self) -> None:
+        self._timer = threading.Timer(self.seconds_per_part, self.flush)
+        self._timer.daemon = True  # who exits does not wait for it: ``_flush_at_exit`` writes
+        try:
+            self._timer.start()
+        except RuntimeError:  # an interpreter that is about to end takes no new threads
+            self.flush()
 
     def flush(self) -> None:
         """Write what is pending as one part."""

@@ -16,6 +16,9 @@ from .trace import TraceWriter
 
 R = TypeVar("R", bound=Record, contravariant=True)
 
+#: The tables with rows of each window, at the step that closed it. A codebook may have no trace: see ``DigitsRow``.
+_WITH_RECORDS = ("trace", *(name for name, kind in TABLES.items() if "window" in kind.columns()))
+
 
 class Sink(Protocol[R]):
     """Takes records of one kind. A monitor with no sinks records for nobody, which is what ranks other than 0 do."""
@@ -108,18 +111,20 @@ class TraceSink:
         """Drop what came after optimizer step ``step``: what a run that goes back to a checkpoint will record again."""
         flush_below(self.run.path)
         self._writers.clear()
-        for folder in self.run.codebooks():
-            rewind_parts(folder, step)
-        for name, kind in TABLES.items():
+        for name in _WITH_RECORDS:
+            for folder in folders_in(self.run.table(name)):
+                rewind_parts(folder, step)
+        # All else goes with the records: what is later than the last one is in the checkpoint, and comes with the next.
+        for name in TABLES.keys() - _WITH_RECORDS:
             for folder in folders_in(self.run.table(name)):
                 last = self._last_record(folder.name)
-                rewind_parts(folder, last - 1 if kind.before else last)
+                rewind_parts(folder, last - 1 if TABLES[name].before else last)
         for folder in folders_in(self.run.snapshots):
             SnapshotWriter(folder).rewind(self._last_record(folder.name))
 
     def _last_record(self, codebook: str) -> int:
-        """Step of the last record. What goes with records comes with them: what is later is kept in checkpoints."""
-        return last_step(self.run.trace / codebook) or 0
+        steps = [last_step(self.run.table(name) / codebook) for name in _WITH_RECORDS]
+        return max((step for step in steps if step is not None), default=0)
 
 
 class LogSink:

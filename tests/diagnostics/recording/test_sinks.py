@@ -14,7 +14,7 @@ import pytest
 
 from vqtool.diagnostics import CodebookTrace, InputError, TokenTrace, TraceSink
 from vqtool.diagnostics.recording.records import CodebookRecord, TokenRecord
-from vqtool.diagnostics.recording.rows import GeometryRow, MovementRow
+from vqtool.diagnostics.recording.rows import DigitsRow, GeometryRow, MovementRow
 from vqtool.diagnostics.recording.snapshots import Snapshot, snapshot_steps
 from vqtool.diagnostics.recording.tables import read_table
 from vqtool.diagnostics.recording.trace import TraceWriter
@@ -160,6 +160,17 @@ def test_a_sink_goes_back_to_the_last_record_with_what_was_recorded_beside_it(tm
     assert rows(tmp_path, "geometry") == snapshot_steps(tmp_path / "snapshots" / "quantize") == [0, 1]
 
 
+def test_a_codebook_with_rows_alone_goes_back_to_the_last_of_its_windows(tmp_path):
+    sink = TraceSink(tmp_path)
+    for step in range(1, 31):
+        sink.write_row(MovementRow(codebook="quantize", step=step))
+        if step % 10 == 0:
+            sink.write_row(DigitsRow(codebook="quantize", step=step, window=10))
+    sink.rewind(25)
+    assert rows(tmp_path, "digits") == [10, 20]
+    assert rows(tmp_path, "movement") == list(range(1, 21))
+
+
 def test_overwriting_removes_what_was_recorded_beside_the_trace(tmp_path):
     write_all(TraceSink(tmp_path), 20)
     assert {path.parts[0] for path in files(tmp_path)} == {"trace", "movement", "geometry", "snapshots"}
@@ -218,6 +229,15 @@ def test_what_waits_is_written_though_its_sink_is_forgotten(tmp_path):
     assert steps(tmp_path) == [1]
 
 
+def test_where_no_thread_is_to_be_had_any_more_records_do_not_wait(tmp_path, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    TraceSink(tmp_path).write(record(1))
+    assert steps(tmp_path) == [1]
+
+
 def test_records_that_could_not_be_written_are_not_lost(tmp_path):
     sink = TraceSink(tmp_path)
     sink.write(record(1))
@@ -231,23 +251,24 @@ def test_records_that_could_not_be_written_are_not_lost(tmp_path):
     assert steps(tmp_path) == [1, 2]
 
 
+# Writers of two folders, as a sink has them; they need no torch, for which a process would wait seconds.
 RUN = """
 import sys
 from pathlib import Path
 import numpy as np
-from vqtool.diagnostics import TraceSink
 from vqtool.diagnostics.recording.records import CodebookRecord
-def record(step, codebook):
+from vqtool.diagnostics.recording.trace import TraceWriter
+def record(step):
     columns = CodebookRecord.columns()
-    return CodebookRecord(codebook, step, 1, **{name: np.full(500, step, kind) for name, kind in columns.items()})
-sink = TraceSink(sys.argv[1])
+    return CodebookRecord("q", step, 1, **{name: np.full(500, step, kind) for name, kind in columns.items()})
+writers = [TraceWriter(Path(sys.argv[1]) / "trace" / name) for name in ("a", "b")]
 for step in range(1, 4):
-    for codebook in ("a", "b"):
-        sink.write(record(step, codebook))
+    for writer in writers:
+        writer.write(record(step))
 """
 
 
-@pytest.mark.parametrize("end", ["", "raise RuntimeError('broke')", "sys.exit(3)", "del sink"])
+@pytest.mark.parametrize("end", ["", "raise RuntimeError('broke')", "sys.exit(3)", "del writer, writers"])
 def test_a_process_leaves_its_records_however_it_ends_and_ends_at_once(tmp_path, end):
     done = subprocess.run([sys.executable, "-c", RUN + end, str(tmp_path)], capture_output=True, text=True, timeout=30)
     assert ("broke" in done.stderr) == ("broke" in end)
@@ -266,11 +287,12 @@ def test_at_the_end_of_a_process_one_folder_that_cannot_be_written_does_not_cost
 
 FORK = """
 import os
-sink.flush()
-for codebook in ("a", "b"):
-    sink.write(record(4, codebook))
+for writer in writers:
+    writer.flush()
+    writer.write(record(4))
 if os.fork() == 0:
-    sink.flush()
+    for writer in writers:
+        writer.flush()
     (Path(sys.argv[1]) / "child.txt").write_text(str(list((Path(sys.argv[1]) / "trace" / "a").iterdir())))
     sys.exit()  # with all that Python does at exit
 assert os.wait()[1] == 0
