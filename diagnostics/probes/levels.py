@@ -138,7 +138,7 @@ class ImplicitCodebook(StagedCodebook):
         outputs = [leaf for _, leaf in leaves(call.output) if leaf.is_floating_point() and leaf.shape == z.shape]
         quantized = left if left is not None else next(iter(outputs), None)
         if quantized is None:
-            raise InputError(f"{self._kind} returned no quantized latents {tuple(z.shape)}; pass a Reader for it")
+            raise self._refusal(call, f"it returned no quantized latents {tuple(z.shape)}")
         if not self._settled:
             self._settle(z, quantized, call)
             self._settled = True
@@ -151,7 +151,10 @@ class ImplicitCodebook(StagedCodebook):
 
     def _settle(self, z: Tensor, quantized: Tensor, call: Call) -> None:
         """Find the axis of the channels, the indices, and the grid that explains both."""
-        axes = self._axes(z)
+        width = self._groups * len(self._basis)
+        axes = [axis for axis in range(z.ndim) if z.shape[axis] == width]
+        if not axes:
+            raise self._refusal(call, f"its latents {tuple(z.shape)} have no axis of {width} channels")
         found = self._integers(call)
         where = next((path for path, leaf in found.items() if leaf.numel() * len(self._basis) == z.numel()), None)
         if where is not None:
@@ -165,21 +168,17 @@ class ImplicitCodebook(StagedCodebook):
                 if off < best and off <= tolerance(codes, codes, quantized.dtype) + grid.slack:
                     best, self._axis, self._grid, self._indices = off, axis, grid, where
         if self._grid is None:
-            raise InputError(
-                f"{self._kind}: what it returned is not on the grid of its levels {self._on_axes} at its indices; "
-                "pass a Reader for it"
-            )
+            raise self._refusal(call, "what it returned is not on their grid at its indices")
 
     def _integers(self, call: Call) -> dict[Path, Tensor]:
         """What may be the indices in what the module returned, by its keys."""
         return {path: leaf for path, leaf in leaves(call.output) if is_index(leaf)}
 
-    def _axes(self, z: Tensor) -> list[int]:
-        width = self._groups * len(self._basis)
-        axes = [axis for axis in range(z.ndim) if z.shape[axis] == width]
-        if not axes:
-            raise InputError(f"{self._kind}: latents {tuple(z.shape)} have no axis of {width} channels; pass a Reader")
-        return axes
+    def _refusal(self, call: Call, why: str) -> InputError:
+        # Without a single integer in what it returns its own integers may be anything, such as dilations.
+        looks_right = any(is_index(leaf) for _, leaf in leaves(call.output))
+        refusal = InputError if looks_right else NotAQuantizerError
+        return refusal(f"{self._kind} has levels {self._on_axes} but {why}; pass a Reader for it")
 
     def _candidates(self, codes: Tensor) -> Iterator[Grid]:
         for grid in grids(self._on_axes, codes.device):

@@ -41,33 +41,35 @@ def settle(z: Tensor, left: Tensor | None, output: Any, table: Tensor, kind: str
         kind: The name of the quantizer, for messages.
 
     Raises:
-        NotAQuantizerError: The first argument holds no latents.
+        NotAQuantizerError: The first argument holds no latents, or the output nothing of codes.
         InputError: Nothing explains the output.
     """
     K, D = table.shape
     if not isinstance(z, Tensor) or not z.is_floating_point():
         raise NotAQuantizerError(f"{kind} is called with {_described(z)}, not with latents: it looks codes up")
+    found = dict(leaves(output))
+    numbers = {path: leaf for path, leaf in found.items() if is_index(leaf)}
+    # Without a single integer in what it returns it may as well be a table of positions.
+    refusal = InputError if numbers else NotAQuantizerError
     axes = [axis for axis in range(z.ndim) if z.shape[axis] == D]
     if not axes:
-        raise InputError(
+        raise refusal(
             f"{kind} was given latents {tuple(z.shape)}, none of whose axes has the {D} channels of its codes; "
             "pass a Reader for it"
         )
-    found = dict(leaves(output))
-    numbers = {path: leaf for path, leaf in found.items() if is_index(leaf)}
     fitting = {path: leaf for path, leaf in numbers.items() if leaf.numel() * D == z.numel()}
     maps: dict[Path | None, Tensor] = {path: leaf for path, leaf in found.items() if _like(leaf, z)}
     if left is not None:
         maps = {None: left}
     if not fitting and not maps:
         shapes = [tuple(leaf.shape) for leaf in numbers.values()] or "none"
-        raise InputError(
+        raise refusal(
             f"{kind} returned neither quantized latents {tuple(z.shape)} nor one index a token (integers: {shapes}); "
             "pass a Reader for it"
         )
     ways = list(_ways(z, axes, fitting, maps, table.detach()))
     if not ways:
-        raise InputError(
+        raise refusal(
             f"{kind}: its output is not explained by its {K:,} codes, raw or of unit length, at the indices that it "
             "returned; pass a Reader that gives latents, indices and the codes as they are used"
         )

@@ -63,7 +63,13 @@ class Snapshot:
 
 
 def geometry_row(snapshot: Snapshot) -> GeometryRow:
-    """What the geometry of a snapshot says; columns that need a table of codes are null without one."""
+    """What the geometry of a snapshot says; columns that need a table of codes are null without one.
+
+    All are null where a latent or a code is not finite: there is no geometry then.
+    """
+    drawn = (snapshot.latents, snapshot.assigned, snapshot.codes)
+    if not all(values is None or np.isfinite(values).all() for values in drawn):
+        return GeometryRow(codebook=snapshot.codebook, step=snapshot.step, sample=len(snapshot.latents))
     z, indices = snapshot.latents, snapshot.indices
     unit = geometry.spread(z)
     errors = np.linalg.norm(z - snapshot.assigned, axis=1)
