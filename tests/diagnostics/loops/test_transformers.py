@@ -6,6 +6,7 @@ from token_loops import SIZES, Model, assert_same_trace, batches, frame, tokens
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from vqtool.diagnostics import InputError, LogSink, TransformersMonitor
+from vqtool.diagnostics.recording.board import BoardSink
 
 
 class BreakOff(TrainerCallback):
@@ -92,6 +93,34 @@ def test_a_checkpoint_that_was_moved_is_found_where_the_arguments_name_it(tmp_pa
     again = trainer(tmp_path / "b", [TransformersMonitor(tmp_path / "run", every=3)], resume_from_checkpoint=str(moved))
     again.train(resume_from_checkpoint=again.args.resume_from_checkpoint)
     assert tokens(tmp_path / "run") == {3: 4 + 6 + 8, 6: 10 + 12 + 14}
+
+
+class Board(BoardSink):
+    """Knows which steps it has seen, by records or by what it was told to recall."""
+
+    def __init__(self):
+        self.seen = []
+
+    def recall(self, run):
+        self.seen += tokens(run.path)
+
+    def write(self, record):
+        self.seen.append(record.step)
+
+    def flush(self):
+        pass
+
+    def _write_details(self, record):
+        raise NotImplementedError
+
+
+def test_a_board_of_a_resumed_run_is_told_of_what_was_recorded_before(tmp_path):
+    saving = {"save_strategy": "steps", "save_steps": 4}
+    for resume in (False, True):
+        board = Board()
+        callback = TransformersMonitor(tmp_path / "run", [board], every=2)
+        trainer(tmp_path, [callback], **saving).train(resume_from_checkpoint=resume and str(tmp_path / "checkpoint-4"))
+        assert board.seen == [2, 4, 6]
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_leaves_no_hook(tmp_path):
