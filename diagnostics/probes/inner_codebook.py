@@ -200,6 +200,10 @@ class InnerCodebook(StagedCodebook):
     def _is_transformed(self) -> bool:
         return self._is_affine or self._bridge is not None
 
+    @property
+    def computed(self) -> bool:
+        return self._is_transformed
+
     def parameters(self) -> list[Tensor]:
         return parameters_of(tensor(self._inner, self._table_name), self._bridge)
 

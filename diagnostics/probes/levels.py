@@ -219,6 +219,10 @@ class ImplicitCodebook(StagedCodebook):
         assert self._grid is not None
         return self._rotated(self._values_at(indices, self._grid), back=True)
 
+    @property
+    def computed(self) -> bool:
+        return True
+
     def codes(self) -> Tensor | None:
         if self.size > LARGEST_TABLE or self._grid is None:
             return None

@@ -99,6 +99,10 @@ class LevelsLayer(WatchedCodebook):
         levels, basis = (tensor(self.module, name) for name in self._names)
         return (indices.unsqueeze(1) // basis % levels) * 2 / (levels - 1) - 1
 
+    @property
+    def computed(self) -> bool:
+        return True
+
     def codes(self) -> Tensor | None:
         levels = tensor(self.module, self._names[0])
         return self._grid(torch.arange(self.size, device=levels.device)) if self.size <= LARGEST_TABLE else None

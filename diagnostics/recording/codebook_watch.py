@@ -176,7 +176,11 @@ class CodebookWatch:
         assert self.window is not None
         if not self.window.codes_read:
             self.read_codes()
-        closed = self.window.close(self.name, step)
+        if isinstance(self.window, Window):
+            looked = not self.codebook.computed and self.window.codes_read
+            closed = self.window.close(self.name, step, resets_known=looked or self._jumps is None)
+        else:
+            closed = self.window.close(self.name, step)
         rows: list[Row] = [*self._boundary.rows(self.name), *self._movement.rows(self.name)]
         if self.detail is not None and self._latents is not None:
             rows.append(self._latents.close(self.name, step, closed.window, closed.forwards, **reference))

@@ -93,22 +93,21 @@ def test_what_cannot_be_read_is_refused_in_one_line(name):
 
 
 def trained(stranger: Stranger, attach: bool) -> dict[str, object]:
-    """All that three steps leave behind, with the instrument attached or without."""
+    """All that four steps leave behind, with the instrument attached or without."""
     model = stranger.host()
-    codebooks = find_codebooks(model) if attach else {}
-    _, handles = readings_of(codebooks)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    sink = Records()
+    monitor = CodebookMonitor(model, optimizer, [sink], every=2) if attach else None
     losses, gradients = [], []
-    for batch in stranger.batches():
+    for batch in stranger.batches(4):
         optimizer.zero_grad()
         (total := loss(model(batch))).backward()
         losses.append(total)
-        for codebook in codebooks.values():
-            codebook.codes(), codebook.gradient(), codebook.parameters()
         gradients += [None if each.grad is None else each.grad.clone() for each in model.parameters()]
         optimizer.step()
-    for handle in reversed(handles):
-        handle.remove()
+    if monitor is not None:
+        monitor.close()
+        assert sink.records or sink.rows
     modules = dict(model.named_modules())
     return {
         "losses": losses,
@@ -118,6 +117,7 @@ def trained(stranger: Stranger, attach: bool) -> dict[str, object]:
         "buffers": dict(model.named_buffers()),
         "attributes": {path: sorted(vars(module)) for path, module in modules.items()},
         "hooks": {path: len(module._forward_hooks) for path, module in modules.items()},
+        "optimizer hooks": [len(optimizer._optimizer_step_pre_hooks), len(optimizer._optimizer_step_post_hooks)],
     }
 
 
@@ -129,6 +129,7 @@ def test_attaching_changes_not_a_bit_and_nothing_is_left_behind(name):
         torch.testing.assert_close(attached[part], alone[part], **exactly)
     assert attached["attributes"] == alone["attributes"]
     assert attached["hooks"] == alone["hooks"]
+    assert attached["optimizer hooks"] == alone["optimizer hooks"]
     for one, other in zip(attached["gradients"], alone["gradients"], strict=True):
         assert (one is None and other is None) or torch.equal(one, other)
 
