@@ -8,24 +8,31 @@ from .loop_monitor import LoopMonitor
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
-    from lightning.pytorch.callbacks import Callback as _Callback
-else:
-
-    def _callbacks() -> list[type]:
-        """``lightning`` and ``pytorch_lightning`` each have a ``Callback``: those of them that are installed."""
-        found = []
-        for package in ("lightning.pytorch", "pytorch_lightning"):
-            with suppress(ModuleNotFoundError):
-                found.append(import_module(f"{package}.callbacks").Callback)
-        if not found:
-            raise ModuleNotFoundError("LightningMonitor needs lightning or pytorch_lightning; neither is installed")
-        return found
-
-    class _Callback(*_callbacks()):
-        pass
+    from lightning.pytorch.callbacks import Callback
 
 
-class LightningMonitor(LoopMonitor, _Callback):
+def callback_bases() -> list[type]:
+    """``lightning`` and ``pytorch_lightning`` each have a ``Callback``: those of them that are installed.
+
+    Raises:
+        ModuleNotFoundError: Neither is.
+    """
+    found = []
+    for package in ("lightning.pytorch", "pytorch_lightning"):
+        with suppress(ModuleNotFoundError):
+            found.append(import_module(f"{package}.callbacks").Callback)
+    if not found:
+        raise ModuleNotFoundError("LightningMonitor needs lightning or pytorch_lightning; neither is installed")
+    return found
+
+
+if not TYPE_CHECKING:
+
+    class Callback(*callback_bases()):
+        """A callback in the eyes of either package."""
+
+
+class LightningMonitor(LoopMonitor, Callback):
     """Watches the codebooks of a ``LightningModule`` while it is fitted, with automatic or manual optimization.
 
         trainer = Trainer(callbacks=[LightningMonitor("runs/mine", every=100)])

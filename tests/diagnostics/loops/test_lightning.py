@@ -1,5 +1,7 @@
 """The callback under the trainers of both packages of Lightning."""
 
+import sys
+
 import lightning.pytorch as lightning
 import pytest
 import pytorch_lightning
@@ -8,9 +10,11 @@ from token_loops import SIZES, Model, assert_same_trace, batches, frame, tokens
 from torch.utils.data import DataLoader
 
 from vqtool.diagnostics import InputError, LightningMonitor, LogSink
+from vqtool.diagnostics.loops.lightning import callback_bases
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning's advice on loaders and checkpoints
 PACKAGES = [lightning, pytorch_lightning]
+CALLBACKS = {package: f"{package.__name__}.callbacks" for package in PACKAGES}
 both_packages = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
 
 
@@ -190,3 +194,17 @@ def test_a_run_that_breaks_off_keeps_its_records_and_lets_go_of_the_model(tmp_pa
         trainer(lightning, tmp_path, [LightningMonitor(tmp_path / "run", every=2)]).fit(model, numbers())
     assert tokens(tmp_path / "run") == {2: 4 + 6, 4: 8 + 10}
     assert not any(each._forward_hooks for each in model.modules())
+
+
+@both_packages
+def test_one_of_the_packages_is_enough(monkeypatch, package):
+    (missing,) = (name for other, name in CALLBACKS.items() if other is not package)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert callback_bases() == [package.Callback]
+
+
+def test_without_either_package_the_error_names_both(monkeypatch):
+    for name in CALLBACKS.values():
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModuleNotFoundError, match="LightningMonitor needs lightning or pytorch_lightning"):
+        callback_bases()
