@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .attributes import child_named, tensor, tensors
 from .base import Call, CodebookReading, NotAQuantizerError, Tap, WatchedCodebook
-from .levels import LARGEST_TABLE, levels_and_basis
-from .round_trip import check_indices, is_index, leaves, mismatch, rows, tolerance
+from .implicit_codebook import LARGEST_TABLE
+from .levels import levels_and_basis
+from .round_trip import check_indices, is_index, leaves, mismatch, precision, rows, tolerance
 
 
 class ResidualLevelsProbe:
@@ -81,10 +82,10 @@ class LevelsLayer(WatchedCodebook):
         kind = type(self.module).__name__
         check_indices(indices[:, self._layer], len(z), self.size, kind)
         projected = _projected(_projections(self.module)[1], torch.stack(codes).sum(0))
-        outputs = [rows(leaf.detach()) for leaf in found if leaf.is_floating_point() and leaf.ndim > 1]
-        fits = [each for each in outputs if each.shape == projected.shape]
-        off = [mismatch(projected, each.float(), indices[:, 0]) <= tolerance(projected, z, each.dtype) for each in fits]
-        if not any(off):
+        outputs = [leaf for leaf in found if leaf.is_floating_point() and leaf.numel() == projected.numel()]
+        off = [mismatch(projected, rows(each.detach()).float(), indices[:, 0]) for each in outputs]
+        within = [tolerance(projected, z, precision(each)) for each in outputs]
+        if not any(distance <= limit for distance, limit in zip(off, within, strict=True)):
             raise InputError(
                 f"{kind}: what it returned is not the sum of its layers' codes, projected; pass a Reader for it"
             )

@@ -8,7 +8,20 @@ from torch import Tensor
 
 from ..errors import InputError
 from .base import NotAQuantizerError
-from .round_trip import Path, at, is_index, leaves, mismatch, nearest, rows, spread, tolerance, unit
+from .round_trip import (
+    Path,
+    at,
+    is_index,
+    leaves,
+    mismatch,
+    nearest,
+    precision,
+    rows,
+    share_of_nearest,
+    spread,
+    tolerance,
+    unit,
+)
 
 #: Of so many tokens the nearest codes are computed where nothing but the indices can be checked.
 _SAMPLE = 1024
@@ -95,7 +108,7 @@ def _ways(
         latents = rows(z.detach(), axis).float()
         for path, quantized in maps.items():
             codes = rows(quantized.detach(), axis).float()
-            within = tolerance(codes, latents, quantized.dtype)
+            within = tolerance(codes, latents, precision(quantized))
             for where, leaf in numbers.items():
                 indices = leaf.flatten().long()
                 if int(indices.max()) >= len(table):
@@ -114,7 +127,7 @@ def _ways(
                 if off <= within:
                     yield (2, off), Way(axis, None, path, is_unit)
         if not maps:
-            yield from _by_distance(latents, axis, numbers, table, units)
+            yield from _by_distance(latents, precision(z), axis, numbers, table, units)
 
 
 def _of_unit_length(vectors: Tensor) -> bool:
@@ -122,15 +135,15 @@ def _of_unit_length(vectors: Tensor) -> bool:
 
 
 def _by_distance(
-    latents: Tensor, axis: int, numbers: dict[Path, Tensor], table: Tensor, units: Tensor
+    latents: Tensor, eps: float, axis: int, numbers: dict[Path, Tensor], table: Tensor, units: Tensor
 ) -> Iterator[tuple[tuple[int, float], Way]]:
     """The ways in which indices alone are those of the nearest codes, but for a few ties."""
     for where, leaf in numbers.items():
         indices = leaf.flatten().long()[:_SAMPLE]
         sample = latents[:_SAMPLE]
         for is_unit, z, guess in ((False, sample, table), (True, unit(sample), units)):
-            other = float((nearest(z, guess) != indices).float().mean())
-            if other <= 0.01:
+            other = 1 - share_of_nearest(z, indices, guess, eps)
+            if other <= 0.01 and int(indices.max()) < len(table):
                 yield (0, other), Way(axis, where, None, is_unit)
 
 
@@ -139,8 +152,8 @@ def taken(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The indices (N,), latents (N, D) and codes (N, D) of one call.
 
-    The codes are those handed over, for some tables move within the forward; but in a format too coarse for a
-    straight-through sum they are looked up.
+    The codes are those handed over, for some tables move within the forward; but where a straight-through sum is too
+    coarse they are looked up.
     """
     table = table.detach().float()
     codes_now = unit(table) if way.unit else table
@@ -157,6 +170,6 @@ def taken(
         if given is None:
             raise InputError(f"{kind} no longer returns its indices where its first call did; pass a Reader for it")
         indices = given.flatten().long()
-    if codes is None or quantized is None or torch.finfo(quantized.dtype).bits < 32:
+    if codes is None or quantized is None or precision(quantized) > torch.finfo(torch.float32).eps:
         codes = codes_now[indices.clamp(min=0)]
     return indices, latents, codes

@@ -146,3 +146,16 @@ def test_a_renamed_copy_is_recognised_too(name):
     readings, _ = readings_of(find_codebooks(model))
     model(READ[name].batches()[0])
     assert readings
+
+
+@pytest.mark.parametrize("name", [name for name in READ if name != "lucidrains hierarchical"])  # it knows no autocast
+def test_coarse_arithmetic_is_no_reason_to_refuse(name):
+    read = {}
+    for coarse in (False, True):
+        model = READ[name].host()
+        readings, _ = readings_of(find_codebooks(model))
+        with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
+            model(READ[name].batches()[0])
+        read[coarse] = {codebook: [len(reading.indices) for reading in mine] for codebook, mine in readings.items()}
+        assert all(reading.codes.dtype == torch.float32 for mine in readings.values() for reading in mine)
+    assert read[True] == read[False]

@@ -30,12 +30,11 @@ class Ours(nn.Module):
 
 
 class Custom(nn.Module):
-    """A quantizer written out, so that anything about it can be done wrong; its forward is the loss."""
+    """A quantizer written out, which no probe knows; its forward is the loss."""
 
     def __init__(self, estimator="straight-through", beta=0.25):
         super().__init__()
-        self.encoder, self.decoder, self.vq = nn.Linear(D, D), nn.Linear(D, D), nn.Embedding(16, D)
-        self.vq = CustomQuantizer(estimator)
+        self.encoder, self.decoder, self.vq = nn.Linear(D, D), nn.Linear(D, D), CustomQuantizer(estimator)
         self.beta = beta
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,14 +51,10 @@ class CustomQuantizer(nn.Module):
 
     def forward(self, z):
         flat = z.reshape(-1, D)
-        indices = torch.cdist(flat.detach(), self.table.weight.detach()).argmin(1)
+        indices = torch.cdist(flat.detach().float(), self.table.weight.detach().float()).argmin(1)
         q = self.table(indices).view_as(z)
-        if self.estimator == "straight-through":
-            return z + (q - z).detach(), q, indices
-        if self.estimator == "missing":
-            return q.detach(), q, indices
-        normalised = F.normalize(z, dim=-1)
-        return normalised + (q - normalised).detach(), q, indices
+        out = q.detach() if self.estimator == "missing" else z + (q - z).detach()
+        return out, q, indices
 
 
 READ = {
@@ -94,7 +89,7 @@ def images(count):
 @pytest.mark.parametrize("beta", [0.25, 1.0, 0.0])
 def test_our_commitment_weight_is_recovered(name, beta):
     torch.manual_seed(0)
-    rows = rows_of(Ours(name, commitment=beta), images(3))
+    rows = rows_of(Ours(name, commitment_weight=beta), images(3))
     assert [row.step for row in rows] == [1, 2, 3]
     for row in rows:
         assert row.estimator == "straight-through"
@@ -146,29 +141,15 @@ def test_a_scale_that_doubles_in_mid_run_changes_nothing_but_the_scale():
 
 
 def test_where_the_scale_cannot_be_known_only_what_does_not_depend_on_it_is_kept():
+    """Half precision without a gradient scaler in sight: somebody multiplies the loss by hand."""
     torch.manual_seed(0)
-    model = Ours()
-    half = model.vq.forward
-
-    def forward(latents):
-        output = half(latents.half())
-        return output._replace(quantized=output.quantized.half().float())
-
-    sink, optimizer = Records(), torch.optim.SGD(model.parameters(), lr=1e-3)
-    read = Reader(
-        latents=lambda call: call.args[0].permute(0, 2, 3, 1),
-        indices=lambda call: call.output.indices,
-        codebook=lambda module: module.codebook,
-        quantized=lambda call: call.output.quantized.permute(0, 2, 3, 1),
-    )
-    CodebookMonitor(model, optimizer, [sink], every=1, read={"vq": read})
-    output = model.vq(model.encoder(images(1)[0]).half())
-    (1024 * (output.quantized.float().square().mean() + output.loss)).backward()
+    model, sink = Custom().half(), Records()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    CodebookMonitor(model, optimizer, [sink], every=1, read=READ)
+    (64 * model(sequences(40)[0].half())).backward()
     optimizer.step()
     (row,) = sink.table("boundary")
-    assert row.decoder_grad_norm is None
-    assert row.pull is None
-    assert row.loss_scale is None
+    assert row.decoder_grad_norm is row.encoder_grad_norm is row.pull is row.loss_scale is None
     assert row.ratio > 0
     assert row.cosine > 0
 
@@ -270,8 +251,7 @@ def test_movement_is_what_a_step_did_to_the_codes():
         assert row.attraction_r2 > 0.5
 
 
-def test_attraction_tells_the_decay_of_moving_averages():
-    """A code in balance moves (1 - decay) of the way to its latents' centroid, by the share of hits that are new."""
+def test_moving_averages_are_attracted_without_an_optimizer():
     torch.manual_seed(0)
     model = Ours("ema", decay=0.9)
     (x,) = images(1)
@@ -279,16 +259,15 @@ def test_attraction_tells_the_decay_of_moving_averages():
         parameter.requires_grad_(False)
     optimizer, sink = torch.optim.SGD(model.decoder.parameters(), lr=0.0), Records()
     CodebookMonitor(model, optimizer, [sink], every=1)
-    for _ in range(100):  # sizes settle: the same batch again and again
+    for _ in range(2):
         optimizer.zero_grad()
         model(x).backward()
         optimizer.step()
         model.vq.end_step()
-        model.vq.overwrite  # noqa: B018
-    late = [row for row in sink.table("movement") if row.step == 2]
-    assert late[0].in_optimizer is False
-    assert 0.02 < late[0].attraction < 1
-    assert late[0].grad_share is None
+    (row,) = sink.table("movement")
+    assert row.in_optimizer is False
+    assert row.grad_share is None
+    assert 0.02 < row.attraction < 1
 
 
 def test_the_latents_of_a_window_are_summed_up():
