@@ -206,6 +206,7 @@ class CodebookWatch:
             "jumps": jumps,
             "boundary": self._boundary.state_dict(),
             "movement": self._movement.state_dict(),
+            "snapshots": [snapshot.state_dict() for snapshot in self._snapshots],
         }
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
@@ -223,6 +224,7 @@ class CodebookWatch:
             self._latents.load_state_dict(state["latents"])
             self._boundary.load_state_dict(state["boundary"])
             self._movement.load_state_dict(state["movement"])
+            self._snapshots = [Snapshot.from_state_dict(kept) for kept in state.get("snapshots", [])]
             jumps = state["jumps"]
             self._jumps = None if jumps is None else Jumps()
             if self._jumps is not None and jumps is not None:
