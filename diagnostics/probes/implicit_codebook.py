@@ -58,6 +58,7 @@ class ImplicitCodebook(StagedCodebook):
         groups = vars(module).get("num_codebooks", 1)
         self._groups = groups if isinstance(groups, int) else 1
         self._grid: Grid | None = None
+        self._on_device: tuple[Tensor, Tensor] | None = None
         self._indices: Path | None = None
         self._axis = -1
         self._settled = False
@@ -137,16 +138,23 @@ class ImplicitCodebook(StagedCodebook):
         with torch.autocast(codes.device.type, enabled=False):
             return codes @ (rotation.t() if back else rotation)
 
+    def _places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """(d,) the levels and (d,) the place values; made once on a device, for that makes the host wait."""
+        if self._on_device is None or self._on_device[0].device != device:
+            levels, basis = (torch.tensor(each, device=device) for each in (self._on_axes, self._basis))
+            self._on_device = levels, basis
+        return self._on_device
+
     def _digits_at(self, codes: Tensor, grid: Grid | None = None) -> Tensor:
         """(N,) the indices of the nearest points of the grid to ``codes`` (N, d)."""
         grid = grid or self._grid
         assert grid is not None
         digits = (codes.unsqueeze(-1) - grid.values).abs().nan_to_num(torch.inf).argmin(-1)
-        return (digits * torch.tensor(self._basis, device=codes.device)).sum(1)
+        return (digits * self._places(codes.device)[1]).sum(1)
 
     def _values_at(self, indices: Tensor, grid: Grid) -> Tensor:
         """(N, d) the point of the grid at each index."""
-        basis, levels = (torch.tensor(each, device=indices.device) for each in (self._basis, self._on_axes))
+        levels, basis = self._places(indices.device)
         digits = indices.clamp(min=0).unsqueeze(1) // basis % levels
         return grid.values.to(indices.device).gather(1, digits.t()).t()
 

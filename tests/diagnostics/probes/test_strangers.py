@@ -6,6 +6,7 @@ import torch
 from records import Records
 from strangers import STRANGERS, Host, Stranger, Tokens, loss
 from strangers.watching import readings_of
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqtool.diagnostics import CodebookMonitor, InputError, find_codebooks
 
@@ -159,3 +160,40 @@ def test_coarse_arithmetic_is_no_reason_to_refuse(name):
         read[coarse] = {codebook: [len(reading.indices) for reading in mine] for codebook, mine in readings.items()}
         assert all(reading.codes.dtype == torch.float32 for mine in readings.values() for reading in mine)
     assert read[True] == read[False]
+
+
+class Waiting(TorchDispatchMode):
+    """Refuses what makes the host wait for a device, or a device for the host."""
+
+    waits = (
+        "_local_scalar_dense",
+        "is_nonzero",
+        "nonzero",
+        "equal",
+        "unique",
+        "_unique2",
+        "lift_fresh",
+        "masked_select",
+    )
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name == "index" and any(each is not None and each.dtype == torch.bool for each in args[1])
+        assert name not in self.waits, f"{name} waits"
+        assert not by_mask, "indexing by a mask waits"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", READ)
+def test_after_the_first_call_nothing_waits_for_the_device(name):
+    model = READ[name].host()
+    first = READ[name].batches()[0]
+    codebooks = find_codebooks(model)
+    _, handles = readings_of(codebooks)
+    for _ in range(5):  # some layers are dropped at random
+        model(first)
+    for handle in reversed(handles):
+        handle.remove()
+    readings, _ = readings_of(codebooks, within=Waiting)
+    model(first)
+    assert readings
