@@ -12,7 +12,8 @@ What it saw, afterwards and elsewhere:
     stats.perplexity(trace.hits)
 
 - ``CodebookMonitor``, ``TokenMonitor``: the instrument of a model with a codebook, and of a model over its codes.
-- ``TraceSink``, ``TensorBoardSink``, ``TokenBoardSink``, or any ``Sink``: where records go.
+- ``LightningMonitor``, ``TransformersMonitor``: the instrument as a callback of those trainers.
+- ``TraceSink``, ``TensorBoardSink``, ``TokenBoardSink``, ``LogSink``, or any ``Sink``: where records go.
 - ``CodebookTrace``, ``TokenTrace``: the records of a run with time in front.
 - ``stats``: code usage, perplexity, total variation and their like, on NumPy arrays.
 - ``PROBES``, ``Probe``, ``CodebookReading``, ``find_codebooks``: how quantizers are recognised and read.

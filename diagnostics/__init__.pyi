@@ -1,6 +1,8 @@
 from . import stats as stats
 from .errors import InputError as InputError
 from .findings import Finding as Finding
+from .loops.lightning import LightningMonitor as LightningMonitor
+from .loops.transformers import TransformersMonitor as TransformersMonitor
 from .probes import PROBES as PROBES
 from .probes import CodebookReading as CodebookReading
 from .probes import Probe as Probe
@@ -9,6 +11,7 @@ from .recording.codebook_board import TensorBoardSink as TensorBoardSink
 from .recording.codebook_monitor import CodebookMonitor as CodebookMonitor
 from .recording.records import CodebookRecord as CodebookRecord
 from .recording.records import TokenRecord as TokenRecord
+from .recording.sinks import LogSink as LogSink
 from .recording.sinks import Sink as Sink
 from .recording.sinks import TraceSink as TraceSink
 from .recording.token_board import TokenBoardSink as TokenBoardSink

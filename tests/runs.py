@@ -6,6 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
+from vqtool.diagnostics.recording.rows import TABLES
+from vqtool.diagnostics.run import folders_in
+
 
 class PowerCutError(BaseException):
     pass
@@ -57,7 +60,8 @@ def assert_same_run(a, b):
     same(state(a), state(b))
     same(metrics(a), metrics(b), "metrics")
     same(told(a), told(b), "evaluation")
-    tables = [path.relative_to(a.path) for path in (*a.codebooks(), *sorted(a.path.glob("*.parquet")))]
+    beside = [folder for name in TABLES for folder in folders_in(a.table(name))]
+    tables = [path.relative_to(a.path) for path in (*a.codebooks(), *beside, *sorted(a.path.glob("*.parquet")))]
     assert tables
     for path in tables:
         pd.testing.assert_frame_equal(pd.read_parquet(a.path / path), pd.read_parquet(b.path / path), check_exact=True)

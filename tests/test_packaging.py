@@ -103,6 +103,7 @@ def test_the_package_imports_itself_relatively_and_never_its_tests(name):
 
 
 HEAVY = {"lpips", "torchvision", "matplotlib", "pandas", "lightning_fabric", "torchmetrics", "tensorboard", "scipy"}
+HEAVY |= {"lightning", "pytorch_lightning", "transformers", "accelerate"}
 
 
 def loaded_by(script: str) -> set[str]:

@@ -111,14 +111,17 @@ class WatchedCodebook(ABC):
         size: K, the number of codes.
         levels: The number of values of each digit of an implicit codebook, least significant first: an index is
             sum_j digit_j * prod_(i<j) levels_i. None for a codebook of vectors.
-        computed: Whether ``codes`` computes them anew each time, so that it is asked only when a record is due.
     """
 
     module: nn.Module
     taps: tuple[Tap, ...]
     size: int
     levels: tuple[int, ...] | None = None
-    computed: bool = False
+
+    @property
+    def computed(self) -> bool:
+        """Whether ``codes`` computes them anew each time; it is then asked only when a record is due."""
+        return False
 
     @abstractmethod
     def read(self, tap: int, call: Call) -> CodebookReading | None:

@@ -19,6 +19,7 @@ from .quantizer_output import QuantizerOutputProbe
 from .random_projection import RandomProjectionProbe
 from .reader import Reader, ReaderCodebook
 from .residual import ResidualProbe
+from .residual_levels import ResidualLevelsProbe
 from .sharding import check_whole
 from .tables import BufferProbe, FactorisedProbe, TableProbe
 
@@ -30,6 +31,7 @@ PROBES: dict[str, Probe] = {
     "random_projection": RandomProjectionProbe(),
     "methods": MethodsProbe(),
     "latent_values": LatentValuesProbe(),
+    "residual_levels": ResidualLevelsProbe(),
     "levels": LevelsProbe(),
     "bits": BitsProbe(),
     "projected": ProjectedProbe(),
@@ -59,6 +61,11 @@ class FoundCodebooks(dict[str, WatchedCodebook]):
     def __init__(self) -> None:
         super().__init__()
         self.unread: dict[str, str] = {}
+
+    def drop(self, name: str, why: str) -> None:
+        """No longer watch a codebook that turned out to be none."""
+        del self[name]
+        self.unread[name] = why
 
     def __str__(self) -> str:
         watched = [f"watched: {name}, {codebook.size:,} codes" for name, codebook in self.items()]

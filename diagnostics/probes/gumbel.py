@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .attributes import children, table_child, tensors
 from .base import Call, CodebookReading, NotAQuantizerError, Tap, WatchedCodebook
-from .round_trip import check_indices, is_index, leaves, mismatch, nearest, rows, tolerance
+from .round_trip import check_indices, is_index, leaves, mismatch, nearest, precision, rows, tolerance
 from .staged import live, parameters_of
 from .tables import weight_of
 
@@ -104,7 +104,7 @@ class GumbelTable(WatchedCodebook):
         """The axis of the channels, and whether indices are recovered from the output, for they are remapped."""
         check_indices(indices, quantized.numel() // table.shape[1], self.size, type(self.module).__name__)
         codes = table[indices.clamp(min=0)]
-        within = tolerance(table, codes, quantized.dtype)
+        within = tolerance(table, codes, precision(quantized))
         tokens = {axis: rows(quantized.detach(), axis).float() for axis in _axes(quantized, table.shape[1])}
         for axis, drawn in tokens.items():
             if mismatch(drawn, codes, indices) <= within:
@@ -166,7 +166,7 @@ class GumbelGroup(WatchedCodebook):
         codes = to_tokens(drawn.detach()).float()
         indices = nearest(codes, table)
         if not self._settled:
-            if not mismatch(codes, table[indices], indices) <= tolerance(table, codes, drawn.dtype):
+            if not mismatch(codes, table[indices], indices) <= tolerance(table, codes, precision(drawn)):
                 raise InputError(f"{type(self.module).__name__} returned mixtures of codes, which have no index")
             self._settled = True
         return CodebookReading(indices, _not_compared(codes), table[indices], None, None, live(drawn, to_tokens))

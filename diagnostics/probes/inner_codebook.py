@@ -8,7 +8,7 @@ from ..errors import InputError
 from .attributes import child_named, has_method, is_total, statistics, tensor, tensors
 from .base import Call, CodebookReading, Tap, WatchedCodebook
 from .effective import affine, applied
-from .round_trip import check_indices, is_index, leaves, rows, spread, tolerance
+from .round_trip import check_indices, is_index, leaves, precision, rows, spread, tolerance
 from .staged import Boundary, Stage, StagedCodebook, live, parameters_of
 
 
@@ -165,7 +165,7 @@ class InnerCodebook(StagedCodebook):
         if codes.shape[-1] != D:
             raise InputError(f"{self._kind}: codes of {codes.shape[-1]} dimensions, a table of {D}; pass a Reader")
         apart = spread(codes, indices) if codes is not latents else None
-        if apart is not None and not apart <= tolerance(codes, latents, latents.dtype):
+        if apart is not None and not apart <= tolerance(codes, latents, precision(latents)):
             raise InputError(f"{self._kind}: its codes differ from token to token under one index; pass a Reader")
 
     @property
@@ -199,6 +199,10 @@ class InnerCodebook(StagedCodebook):
     @property
     def _is_transformed(self) -> bool:
         return self._is_affine or self._bridge is not None
+
+    @property
+    def computed(self) -> bool:
+        return self._is_transformed
 
     def parameters(self) -> list[Tensor]:
         return parameters_of(tensor(self._inner, self._table_name), self._bridge)

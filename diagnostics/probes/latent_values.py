@@ -8,7 +8,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .attributes import children, tensor
 from .base import Call, CodebookReading, WatchedCodebook
-from .levels import Grid, ImplicitCodebook, LevelsProbe, levels_and_basis
+from .implicit_codebook import Grid, ImplicitCodebook
+from .levels import LevelsProbe, levels_and_basis
 from .staged import parameters_of
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .attributes import child_named, has_method, is_total, statistics, tensor, tensors
 from .base import Call, CodebookReading, Tap, WatchedCodebook
-from .round_trip import check_indices, nearest, rows
+from .round_trip import check_indices, precision, rows, share_of_nearest
 
 _METHODS = ("quantize", "encode")
 
@@ -56,19 +56,16 @@ class MethodCodebook(WatchedCodebook):
     def read(self, tap: int, call: Call) -> CodebookReading:
         latents, table = rows(call.first.detach()).float(), self.codes().float()
         if not self._settled:
-            self._check(call.output, latents, table)
+            self._check(call, latents, table)
             self._settled = True
         indices = call.output.flatten().long()
         return CodebookReading(indices, latents, table[indices])
 
-    def _check(self, output: Tensor, latents: Tensor, table: Tensor) -> None:
-        kind = type(self._codebook).__name__
-        check_indices(output, len(latents), self.size, kind)
-        sample = latents[:1024]
-        distances = [
-            (sample - table[indices]).norm(dim=1) for indices in (output.flatten()[:1024], nearest(sample, table))
-        ]
-        if not bool((distances[0] <= distances[1] * 1.001 + 1e-6).float().mean() > 0.99):
+    def _check(self, call: Call, latents: Tensor, table: Tensor) -> None:
+        kind, indices = type(self._codebook).__name__, call.output
+        check_indices(indices, len(latents), self.size, kind)
+        eps = max(precision(call.first), precision(self.codes()))
+        if share_of_nearest(latents[:1024], indices.flatten()[:1024].long(), table, eps) < 0.99:
             raise InputError(
                 f"{kind}.{self.taps[0].method} did not return the nearest codes of its table; pass a Reader"
             )

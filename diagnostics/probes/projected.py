@@ -66,6 +66,10 @@ class ProjectedCodebook(TableCodebook):
         self._used = None
         return reading
 
+    @property
+    def computed(self) -> bool:
+        return True
+
     def parameters(self) -> list[Tensor]:
         return parameters_of(self._transform, self._frozen())
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .attributes import has_method
 from .base import Call, CodebookReading, Tap, WatchedCodebook
-from .round_trip import check_indices, mismatch, rows, tolerance
+from .round_trip import check_indices, mismatch, precision, rows, tolerance
 from .staged import live, parameters_of
 
 
@@ -95,7 +95,8 @@ class ReaderCodebook(WatchedCodebook):
             )
         flat = indices.flatten().long()
         looked_up = table.float()[flat.clamp(min=0)]
-        if not mismatch(rows(quantized.detach()).float(), looked_up, flat) <= tolerance(looked_up, z, quantized.dtype):
+        off = mismatch(rows(quantized.detach()).float(), looked_up, flat)
+        if not off <= tolerance(looked_up, z, precision(quantized)):
             raise InputError(
                 f"{self._what} gives quantized latents that are not the rows of its codebook at its indices; "
                 "check the order of the axes, and whether the codes are scaled or projected before they are used"

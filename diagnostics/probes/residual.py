@@ -107,6 +107,7 @@ class LayerCodebook(InnerCodebook):
         return codes
 
     def _searched(self, call: Call) -> CodebookReading | None:
+        self._boundary.take()  # telling a layer of its best codes opens it once more
         best = self._beams.best(self._number, call.output[1])
         if best is None:
             return None

@@ -50,9 +50,20 @@ def unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors, dim=-1)
 
 
-def tolerance(codes: Tensor, latents: Tensor, dtype: torch.dtype) -> float:
-    """How far codes may come out of a straight-through sum, or of a product in a fast format, from what went in."""
-    eps = torch.finfo(dtype).eps
+def precision(tensor: Tensor) -> float:
+    """The relative rounding error of what ``tensor`` was computed in: its own format, or autocast's where it is on."""
+    device, eps = tensor.device.type, torch.finfo(tensor.dtype).eps
+    return max(eps, torch.finfo(torch.get_autocast_dtype(device)).eps) if torch.is_autocast_enabled(device) else eps
+
+
+def tolerance(codes: Tensor, latents: Tensor, eps: float) -> float:
+    """How far codes may come out of a straight-through sum, or of a product in a fast format, from what went in.
+
+    Args:
+        codes: (N, D) as they came out.
+        latents: (N, D) what they replaced.
+        eps: The ``precision`` that they were computed in.
+    """
     return 16 * eps * float(latents.abs().max()) + max(4e-3, 4 * eps) * float(codes.abs().max())
 
 
@@ -93,6 +104,15 @@ def spread(codes: Tensor, indices: Tensor) -> float | None:
     ordered, vectors = indices[order], codes[order]
     same = (ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)
     return float((vectors[1:] - vectors[:-1])[same].abs().max()) if bool(same.any()) else None
+
+
+def share_of_nearest(latents: Tensor, indices: Tensor, table: Tensor, eps: float) -> float:
+    """The share of the latents (N, D) whose index is that of the nearest row of ``table`` (K, D), but for rounding."""
+    chosen, best = (
+        (latents - table[each]).square().sum(1) for each in (indices.clamp(0, len(table) - 1), nearest(latents, table))
+    )
+    rounding = 8 * eps * (latents.square().sum(1) + table.square().sum(1).max())
+    return float((chosen <= best * 1.001 + rounding).float().mean())
 
 
 def nearest(vectors: Tensor, table: Tensor, at_once: int = 4096) -> Tensor:

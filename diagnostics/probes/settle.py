@@ -8,7 +8,20 @@ from torch import Tensor
 
 from ..errors import InputError
 from .base import NotAQuantizerError
-from .round_trip import Path, at, is_index, leaves, mismatch, nearest, rows, spread, tolerance, unit
+from .round_trip import (
+    Path,
+    at,
+    is_index,
+    leaves,
+    mismatch,
+    nearest,
+    precision,
+    rows,
+    share_of_nearest,
+    spread,
+    tolerance,
+    unit,
+)
 
 #: Of so many tokens the nearest codes are computed where nothing but the indices can be checked.
 _SAMPLE = 1024
@@ -41,33 +54,35 @@ def settle(z: Tensor, left: Tensor | None, output: Any, table: Tensor, kind: str
         kind: The name of the quantizer, for messages.
 
     Raises:
-        NotAQuantizerError: The first argument holds no latents.
+        NotAQuantizerError: The first argument holds no latents, or the output nothing of codes.
         InputError: Nothing explains the output.
     """
     K, D = table.shape
     if not isinstance(z, Tensor) or not z.is_floating_point():
         raise NotAQuantizerError(f"{kind} is called with {_described(z)}, not with latents: it looks codes up")
+    found = dict(leaves(output))
+    numbers = {path: leaf for path, leaf in found.items() if is_index(leaf)}
+    # Without a single integer in what it returns it may as well be a table of positions.
+    refusal = InputError if numbers else NotAQuantizerError
     axes = [axis for axis in range(z.ndim) if z.shape[axis] == D]
     if not axes:
-        raise InputError(
+        raise refusal(
             f"{kind} was given latents {tuple(z.shape)}, none of whose axes has the {D} channels of its codes; "
             "pass a Reader for it"
         )
-    found = dict(leaves(output))
-    numbers = {path: leaf for path, leaf in found.items() if is_index(leaf)}
     fitting = {path: leaf for path, leaf in numbers.items() if leaf.numel() * D == z.numel()}
     maps: dict[Path | None, Tensor] = {path: leaf for path, leaf in found.items() if _like(leaf, z)}
     if left is not None:
         maps = {None: left}
     if not fitting and not maps:
         shapes = [tuple(leaf.shape) for leaf in numbers.values()] or "none"
-        raise InputError(
+        raise refusal(
             f"{kind} returned neither quantized latents {tuple(z.shape)} nor one index a token (integers: {shapes}); "
             "pass a Reader for it"
         )
     ways = list(_ways(z, axes, fitting, maps, table.detach()))
     if not ways:
-        raise InputError(
+        raise refusal(
             f"{kind}: its output is not explained by its {K:,} codes, raw or of unit length, at the indices that it "
             "returned; pass a Reader that gives latents, indices and the codes as they are used"
         )
@@ -93,7 +108,7 @@ def _ways(
         latents = rows(z.detach(), axis).float()
         for path, quantized in maps.items():
             codes = rows(quantized.detach(), axis).float()
-            within = tolerance(codes, latents, quantized.dtype)
+            within = tolerance(codes, latents, precision(quantized))
             for where, leaf in numbers.items():
                 indices = leaf.flatten().long()
                 if int(indices.max()) >= len(table):
@@ -112,7 +127,7 @@ def _ways(
                 if off <= within:
                     yield (2, off), Way(axis, None, path, is_unit)
         if not maps:
-            yield from _by_distance(latents, axis, numbers, table, units)
+            yield from _by_distance(latents, precision(z), axis, numbers, table, units)
 
 
 def _of_unit_length(vectors: Tensor) -> bool:
@@ -120,15 +135,15 @@ def _of_unit_length(vectors: Tensor) -> bool:
 
 
 def _by_distance(
-    latents: Tensor, axis: int, numbers: dict[Path, Tensor], table: Tensor, units: Tensor
+    latents: Tensor, eps: float, axis: int, numbers: dict[Path, Tensor], table: Tensor, units: Tensor
 ) -> Iterator[tuple[tuple[int, float], Way]]:
     """The ways in which indices alone are those of the nearest codes, but for a few ties."""
     for where, leaf in numbers.items():
         indices = leaf.flatten().long()[:_SAMPLE]
         sample = latents[:_SAMPLE]
         for is_unit, z, guess in ((False, sample, table), (True, unit(sample), units)):
-            other = float((nearest(z, guess) != indices).float().mean())
-            if other <= 0.01:
+            other = 1 - share_of_nearest(z, indices, guess, eps)
+            if other <= 0.01 and int(indices.max()) < len(table):
                 yield (0, other), Way(axis, where, None, is_unit)
 
 
@@ -137,8 +152,8 @@ def taken(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The indices (N,), latents (N, D) and codes (N, D) of one call.
 
-    The codes are those handed over, for some tables move within the forward; but in a format too coarse for a
-    straight-through sum they are looked up.
+    The codes are those handed over, for some tables move within the forward; but where a straight-through sum is too
+    coarse they are looked up.
     """
     table = table.detach().float()
     codes_now = unit(table) if way.unit else table
@@ -155,6 +170,6 @@ def taken(
         if given is None:
             raise InputError(f"{kind} no longer returns its indices where its first call did; pass a Reader for it")
         indices = given.flatten().long()
-    if codes is None or quantized is None or torch.finfo(quantized.dtype).bits < 32:
+    if codes is None or quantized is None or precision(quantized) > torch.finfo(torch.float32).eps:
         codes = codes_now[indices.clamp(min=0)]
     return indices, latents, codes

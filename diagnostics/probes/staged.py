@@ -76,8 +76,8 @@ class Boundary:
 
 
 def live(tensor: Any, tokens: Callable[[Tensor], Tensor]) -> Live | None:
-    """The tensor with its way to tokens, None where no gradient comes by."""
-    return Live(tensor, tokens) if isinstance(tensor, Tensor) and tensor.requires_grad else None
+    """The tensor with its way to tokens, None where there is none."""
+    return Live(tensor, tokens) if isinstance(tensor, Tensor) else None
 
 
 def parameters_of(*holders: Tensor | nn.Module | None) -> list[Tensor]:

@@ -103,13 +103,15 @@ class TableCodebook(StagedCodebook):
         indices, latents, codes = taken(way, z, left, call.output, self._table(), type(self.module).__name__)
         to_tokens = lambda tensor: rows(tensor, way.axis)  # noqa: E731
         quantized = left if way.quantized is None else at(call.output, way.quantized)
-        # Where rows have unit length the latents are normalised inside, where they cannot be seen.
-        entering = None if way.unit else live(z, to_tokens)
-        return CodebookReading(indices, latents, codes, None, entering, live(quantized, to_tokens))
+        return CodebookReading(indices, latents, codes, None, live(z, to_tokens), live(quantized, to_tokens))
 
     def codes(self) -> Tensor:
         table = self._table().detach()
         return nn.functional.normalize(table, dim=1) if self._way is not None and self._way.unit else table
+
+    @property
+    def computed(self) -> bool:
+        return self._way is not None and self._way.unit
 
     def parameters(self) -> list[Tensor]:
         return parameters_of(self._table())

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..run import RunDirectory
 from .records import Record
+from .scalars import scalars
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -28,10 +29,6 @@ class BoardSink(ABC, Generic[R]):
         self._since: dict[str, int] = {}  # records of a codebook since its last details
 
     @abstractmethod
-    def _write_scalars(self, record: R) -> None:
-        """What is written of every record."""
-
-    @abstractmethod
     def _write_details(self, record: R) -> None:
         """What is written now and then."""
 
@@ -40,7 +37,8 @@ class BoardSink(ABC, Generic[R]):
 
     def write(self, record: R) -> None:
         """Scalars of every record, and details where they are due."""
-        self._write_scalars(record)
+        for name, value in scalars(record).items():
+            self.writer.add_scalar(name, value, record.step)
         self._newest[record.codebook] = record
         self._since[record.codebook] = self._since.get(record.codebook, self.detail_every - 1) + 1
         if self._since[record.codebook] >= self.detail_every:

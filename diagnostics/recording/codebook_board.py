@@ -1,15 +1,15 @@
 """Records as TensorBoard sees them: scalars, histograms, the collapse heatmap, the codebook in the projector."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import stats
 from ..run import RunDirectory
 from .board import BoardSink
 from .heatmap import Heatmap
 from .records import CodebookRecord
+from .scalars import finite
 from .trace import hits_in_time
 
 if TYPE_CHECKING:
@@ -37,40 +37,18 @@ class TensorBoardSink(BoardSink[CodebookRecord]):
     def _add(self, codebook: str, hits: NDArray[np.int64]) -> None:
         self._heatmaps.setdefault(codebook, Heatmap(len(hits))).add(hits)
 
-    def _write_scalars(self, record: CodebookRecord) -> None:
-        for name, value in _scalars(record).items():
-            self.writer.add_scalar(f"codebook/{record.codebook}/{name}", value, record.step)
+    def write(self, record: CodebookRecord) -> None:
         self._add(record.codebook, record.hits)
+        super().write(record)
 
     def _write_details(self, record: CodebookRecord) -> None:
         prefix = f"codebook/{record.codebook}"
         for name in ("norm", "grad_norm", "pull_norm"):
-            if len(values := _finite(getattr(record, name))):
+            if len(values := finite(getattr(record, name))):
                 self.writer.add_histogram(f"{prefix}/{name}", values, record.step)
         self.writer.add_histogram(f"{prefix}/log10(hits + 1)", np.log10(record.hits + 1), record.step)
         picture = self._heatmaps[record.codebook].image()
         self.writer.add_image(f"{prefix}/{HEATMAP}", picture, record.step, dataformats="HWC")
-
-
-def _scalars(record: CodebookRecord) -> dict[str, float]:
-    K, tokens = len(record.hits), int(record.hits.sum())
-    scalars = {
-        "codes_used_window": float(stats.codes_used(record.hits)),
-        "codes_used_window_ceiling": stats.expected_codes_used(K, tokens),
-        "perplexity_window": float(stats.perplexity(record.hits)),
-        "gini_window": float(stats.gini(record.hits)),
-        "tokens_window": float(tokens),
-        "resets_window": float(record.resets.sum()),
-        "distortion_window": float(np.nansum(record.distortion * record.hits) / max(1, tokens)),
-    }
-    for name in ("norm", "drift", "grad_norm", "pull_norm"):
-        if len(values := _finite(getattr(record, name))):
-            scalars[f"{name}_mean"] = float(values.mean())
-    return {name: value for name, value in scalars.items() if np.isfinite(value)}
-
-
-def _finite(values: NDArray[Any]) -> NDArray[Any]:
-    return values[np.isfinite(values)]
 
 
 def add_layout(writer: "SummaryWriter", codebook: str) -> None:

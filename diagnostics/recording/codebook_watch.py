@@ -176,7 +176,11 @@ class CodebookWatch:
         assert self.window is not None
         if not self.window.codes_read:
             self.read_codes()
-        closed = self.window.close(self.name, step)
+        if isinstance(self.window, Window):
+            looked = not self.codebook.computed and self.window.codes_read
+            closed = self.window.close(self.name, step, resets_known=looked or self._jumps is None)
+        else:
+            closed = self.window.close(self.name, step)
         rows: list[Row] = [*self._boundary.rows(self.name), *self._movement.rows(self.name)]
         if self.detail is not None and self._latents is not None:
             rows.append(self._latents.close(self.name, step, closed.window, closed.forwards, **reference))
@@ -202,6 +206,7 @@ class CodebookWatch:
             "jumps": jumps,
             "boundary": self._boundary.state_dict(),
             "movement": self._movement.state_dict(),
+            "snapshots": [snapshot.state_dict() for snapshot in self._snapshots],
         }
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
@@ -219,6 +224,7 @@ class CodebookWatch:
             self._latents.load_state_dict(state["latents"])
             self._boundary.load_state_dict(state["boundary"])
             self._movement.load_state_dict(state["movement"])
+            self._snapshots = [Snapshot.from_state_dict(kept) for kept in state.get("snapshots", [])]
             jumps = state["jumps"]
             self._jumps = None if jumps is None else Jumps()
             if self._jumps is not None and jumps is not None:

@@ -113,16 +113,16 @@ class Window(Sums):
         self._pull.zero_()
         self._tokens.zero_()
 
-    def close(self, name: str, step: int) -> CodebookRecord:
+    def close(self, name: str, step: int, resets_known: bool = True) -> CodebookRecord:
         """The record of the window, reduced over ranks, and a fresh start. Here the host waits for the device.
 
         Args:
             name: Of the codebook.
             step: The optimizer step that closes the window.
+            resets_known: Whether a remedy tells of its resets, or jumps of the codes were looked for.
         """
         hits, distortion, forwards = self.over_ranks()
         nothing = torch.full_like(self.grad_norm, torch.nan)
-        readable = self._norm is not None
         record = CodebookRecord(
             codebook=name,
             step=step,
@@ -134,7 +134,7 @@ class Window(Sums):
             drift=on_host(nothing if self._drift is None else self._drift),
             grad_norm=on_host(self.grad_norm / (self.steps - self.skipped) if self.steps_with_gradient else nothing),
             pull_norm=on_host(nothing if self._pull is None else self.pull_norm / self.steps),
-            resets=on_host(self.resets.where(self.jumps == 0, torch.nan) if readable else nothing),
+            resets=on_host(self.resets.where(self.jumps == 0, torch.nan) if resets_known else nothing),
         )
         self._clear()
         return record

@@ -83,15 +83,16 @@ class Movement:
         self._done = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows that are not written yet, and the codes that a watched step starts from."""
-        return {"done": list(self._done), "before": self._before}
+        """The rows that are not written yet, the codes that a watched step starts from, and whether we came late."""
+        return {"done": list(self._done), "before": self._before, "late": self._late}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict``."""
         self._done = [tuple(row) for row in state["done"]]
+        self._late = state.get("late", self._late)  # a resumed optimizer has taken steps, all of them watched
         self.drop()
-        if state["before"] is not None:
-            self.open_step(state["before"])
+        if state["before"] is not None and (codes := self._codebook.codes()) is not None:
+            self.open_step(state["before"].to(codes.device))
 
 
 def _figures(before: Tensor, after: Tensor, hits: Tensor, sums: Tensor, gradient_norms: Tensor | None) -> Tensor:

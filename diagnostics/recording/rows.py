@@ -51,7 +51,7 @@ class BoundaryRow(Row):
     ratio: float | None = column("1", "|g_z| / |g_q|")
     cosine: float | None = column("1", "cosine of the angle between g_z and g_q, over all tokens")
     estimator: str | None = column(
-        "name", "the candidate with the largest R2 where that is 0.9 or more: straight-through, cosine, rotation"
+        "name", "the candidate with the largest R2 where that is 0.99 or more; none where its gain is below 0.05"
     )
     straight_through_r2: float | None = column("1", "R2 of g_z regressed on (g_q, z - q)")
     cosine_r2: float | None = column("1", "the same, both carried back through z / |z|")

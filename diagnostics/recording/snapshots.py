@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from ..errors import InputError
@@ -49,9 +50,26 @@ class Snapshot:
         table = None if codes is None else on_host(codes.float())
         return cls(codebook, step, latents, on_host(reading.indices[taken]), assigned, table)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The snapshot in plain tensors, for a checkpoint."""
+        arrays = {name: getattr(self, name) for name in ("latents", "indices", "assigned", "codes")}
+        kept = {name: None if array is None else torch.from_numpy(array) for name, array in arrays.items()}
+        return {"codebook": self.codebook, "step": self.step, **kept}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> "Snapshot":
+        """The snapshot of which ``state_dict`` was kept."""
+        return cls(**{name: on_host(kept) if isinstance(kept, torch.Tensor) else kept for name, kept in state.items()})
+
 
 def geometry_row(snapshot: Snapshot) -> GeometryRow:
-    """What the geometry of a snapshot says; columns that need a table of codes are null without one."""
+    """What the geometry of a snapshot says; columns that need a table of codes are null without one.
+
+    All are null where a latent or a code is not finite: there is no geometry then.
+    """
+    drawn = (snapshot.latents, snapshot.assigned, snapshot.codes)
+    if not all(values is None or np.isfinite(values).all() for values in drawn):
+        return GeometryRow(codebook=snapshot.codebook, step=snapshot.step, sample=len(snapshot.latents))
     z, indices = snapshot.latents, snapshot.indices
     unit = geometry.spread(z)
     errors = np.linalg.norm(z - snapshot.assigned, axis=1)

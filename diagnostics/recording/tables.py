@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import pyarrow as pa
 
 from .parquet import column_names, read_columns
+from .parts import PartWriter, parts_of
 from .rows import Row
-from .trace import parts_of, rewind_parts, write_part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,40 +34,27 @@ def _type(hint: Any) -> pa.DataType:
     return _ON_DISK[kind]
 
 
-class TableWriter:
-    """Appends the rows of one codebook to ``folder``, one Parquet part per flush.
+class TableWriter(PartWriter[Row]):
+    """Appends the rows of one codebook in one table to its folder; see ``PartWriter``.
 
     Args:
         kind: The rows' table.
         folder: ``RUN/TABLE/CODEBOOK``, made with its parents.
-        rows_per_part: Rows after which a part is written without being asked.
+        options: Of ``PartWriter``.
     """
 
-    def __init__(self, kind: type[Row], folder: Path, rows_per_part: int = 256):
-        self.kind, self.folder = kind, Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.rows_per_part = rows_per_part
-        self._pending: list[Row] = []
+    def __init__(self, kind: type[Row], folder: Path, **options: Any):
+        super().__init__(folder, **options)
+        self.kind = kind
 
-    def write(self, row: Row) -> None:
-        """Keep a row for the next part."""
-        self._pending.append(row)
-        if len(self._pending) >= self.rows_per_part:
-            self.flush()
+    def _table(self, items: Sequence[Row]) -> pa.Table:
+        schema = _schema(self.kind)
+        return pa.Table.from_pylist(
+            [{name: asdict(row)[name] for name in schema.names} for row in items], schema=schema
+        )
 
-    def flush(self) -> None:
-        """Write the pending rows as one part."""
-        if self._pending:
-            schema = _schema(self.kind)
-            rows = [{name: asdict(row)[name] for name in schema.names} for row in self._pending]
-            write_part(self.folder, pa.Table.from_pylist(rows, schema=schema))
-            self._pending = []
-
-    def rewind(self, step: int) -> None:
-        """Drop every row that was measured after optimizer step ``step``, in memory and on disk."""
-        last = step - 1 if self.kind.before else step
-        self._pending = [row for row in self._pending if row.step <= last]
-        rewind_parts(self.folder, last)
+    def _rows(self, item: Row) -> int:
+        return 1
 
 
 def read_table(folder: Path, columns: Sequence[str] | None = None) -> "pd.DataFrame":
@@ -80,7 +67,7 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> "pd.DataFr
     Raises:
         InputError: A part cannot be read, or lacks one of ``columns``.
     """
-    parts = parts_of(folder) if Path(folder).is_dir() else []
+    parts = parts_of(Path(folder))
     tables = [read_columns(part, column_names(part) if columns is None else ["step", *columns]) for part in parts]
     if not tables:
         import pandas as pd

@@ -1,11 +1,8 @@
 """Traces on disk, both ends: ``TraceWriter``, and ``CodebookTrace`` and ``TokenTrace`` for the two kinds of record.
 
 A trace is a folder of plain Parquet files, tidy: one row per record and code, rows ordered by step and then by code.
-Each part is written beside its place and renamed into it, so that a kill at any moment leaves whole parts only.
 """
 
-import re
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import InputError, unknown
-from .parquet import column_names, read_columns, write_table
+from .parquet import column_names, read_columns
+from .parts import PartWriter, parts_of
 from .records import CodebookRecord, Columns, IntArray, Record, TokenRecord
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_PART = re.compile(r"part-(\d+)\.parquet")
 
 
 def _schema(columns: Columns) -> pa.Schema:
@@ -48,63 +42,41 @@ def _table(records: Sequence[Record]) -> pa.Table:
     return pa.table([arrays[name] for name in schema.names], schema=schema)
 
 
-class TraceWriter:
-    """Appends the records of one codebook, of either kind, to ``folder``, one Parquet part per flush.
+class TraceWriter(PartWriter[Record]):
+    """Appends the records of one codebook, of either kind, to its folder; see ``PartWriter``."""
 
-    Args:
-        folder: The codebook's folder, made with its parents.
-        rows_per_part: Rows (records x codes) after which a part is written without being asked.
-        seconds_per_part: Seconds after which one is, so that a run can be looked at while it goes on.
+    #: K of the trace that is there; None where it is not known yet.
+    _codes: int | None = None
+
+    def write(self, item: Record) -> None:
+        """Keep a record for the next part.
+
+        Raises:
+            InputError: The trace in the folder is of another number of codes.
+        """
+        if self._codes is None:
+            self._codes = _codes(found[-1]) if (found := parts_of(self.folder)) else item.codes
+        if item.codes != self._codes:
+            raise InputError(
+                f"the trace in {self.folder} is of {self._codes} codes, the record of step {item.step} of {item.codes}:"
+                " go on with the model that it is of, or choose another folder"
+            )
+        super().write(item)
+
+    def _table(self, items: Sequence[Record]) -> pa.Table:
+        return _table(items)
+
+    def _rows(self, item: Record) -> int:
+        return item.codes
+
+
+def _codes(part: Path) -> int:
+    """K of the records in a part.
+
+    Raises:
+        InputError: It cannot be read.
     """
-
-    def __init__(self, folder: Path, rows_per_part: int = 1 << 18, seconds_per_part: float = 30.0):
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.rows_per_part = rows_per_part
-        self.seconds_per_part = seconds_per_part
-        self._written_at = time.monotonic()
-        self._pending: list[Record] = []
-
-    def write(self, record: Record) -> None:
-        """Keep a record for the next part."""
-        self._pending.append(record)
-        full = len(self._pending) * record.codes >= self.rows_per_part
-        if full or time.monotonic() - self._written_at >= self.seconds_per_part:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the pending records as one part."""
-        if self._pending:
-            write_part(self.folder, _table(self._pending))
-            self._pending = []
-        self._written_at = time.monotonic()
-
-    def rewind(self, step: int) -> None:
-        """Drop every record after ``step``, in memory and on disk: what a resumed run will record again."""
-        self._pending = [record for record in self._pending if record.step <= step]
-        rewind_parts(self.folder, step)
-
-
-def rewind_parts(folder: Path, step: int) -> None:
-    """Drop the rows after ``step`` from the parts in ``folder``."""
-    for part in parts_of(folder):
-        table = pq.read_table(part)
-        keep = table.filter(pc.field("step") <= step)
-        if keep.num_rows == table.num_rows:
-            continue
-        if keep.num_rows:
-            write_part(folder, keep)
-        part.unlink()
-
-
-def write_part(folder: Path, table: pa.Table) -> None:
-    """Write rows to ``folder`` as a part. Parts are named by their last step, so that their names sort in time."""
-    write_table(table, folder / f"part-{table['step'][-1].as_py():010d}.parquet", compression="zstd")
-
-
-def parts_of(folder: Path) -> list[Path]:
-    """The parts in ``folder``, in time."""
-    return sorted(path for path in Path(folder).iterdir() if _PART.fullmatch(path.name))
+    return int(read_columns(part, ["code"])["code"].to_numpy().max()) + 1
 
 
 @dataclass(frozen=True)
@@ -147,15 +119,15 @@ class Trace:
             InputError: The folder has no trace of this kind, a column is missing, or a part of it cannot be read.
         """
         folder = Path(folder)
-        if not folder.is_dir() or not (parts := parts_of(folder)):
+        if not folder.is_dir() or not (found := parts_of(folder)):
             raise InputError(f"no codebook trace in {folder}")
-        kinds = cls._kinds(folder, parts[0], columns)
-        codes = int(read_columns(parts[0], ["code"])["code"].to_numpy().max()) + 1
-        records = sum(read_columns(part, ["step"]).num_rows for part in parts) // codes
+        kinds = cls._kinds(folder, found[0], columns)
+        codes = _codes(found[0])
+        records = sum(read_columns(part, ["step"]).num_rows for part in found) // codes
         arrays = {name: np.empty((records, codes), kind) for name, kind in kinds.items()}
         steps, window = np.empty(records, np.int64), np.empty(records, np.int64)
         start = 0
-        for part in parts:  # one part in memory at a time: a long trace of a large codebook is gigabytes
+        for part in found:  # one part in memory at a time: a long trace of a large codebook is gigabytes
             table = read_columns(part, ["step", "window", *kinds])
             stop = start + table.num_rows // codes
             steps[start:stop] = table["step"].to_numpy()[::codes]

@@ -280,6 +280,58 @@ class Moshi(nn.Module):
         return {"q": self.project_out(through(x, q)).movedim(-1, 1), "codes": codes, "loss": loss, "metrics": metrics}
 
 
+class BinarySpherical(nn.Module):
+    """Bits on a sphere, as many as no table holds, and the indices under a name."""
+
+    def __init__(self, bits=36):
+        super().__init__()
+        self.embed_dim = bits
+        self.register_buffer("basis", 2 ** torch.arange(bits - 1, -1, -1))
+
+    def forward(self, z):
+        z = F.normalize(z, dim=1)
+        q = z.sign() / self.embed_dim**0.5
+        indices = ((tokens(q) > 0) * self.basis).sum(1)
+        return through(z, q), z.mean(), {"H": z.std(), "indices": indices, "avg_prob": z.softmax(1)}
+
+
+class TamingAverages(nn.Module):
+    """A table that keeps its own statistics beside its parent."""
+
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.embed_avg = (nn.Parameter(torch.randn(K, D), requires_grad=False) for _ in range(2))
+            self.cluster_size = nn.Parameter(torch.ones(K), requires_grad=False)
+
+        def forward(self, ids):
+            return F.embedding(ids, self.weight)
+
+    def __init__(self):
+        super().__init__()
+        self.codebook_dim, self.num_tokens, self.beta = D, K, 0.25
+        self.embedding = self.Table()
+
+    def forward(self, z):
+        ids = closest(tokens(z), self.embedding.weight)
+        q = self.embedding(ids)
+        one_hot = F.one_hot(ids, K).float()
+        if self.training:
+            self.embedding.cluster_size.data.mul_(0.9).add_(0.1 * one_hot.sum(0))
+            self.embedding.embed_avg.data.mul_(0.9).add_(0.1 * one_hot.T @ tokens(z).detach())
+            self.embedding.weight.data.copy_(self.embedding.embed_avg / self.embedding.cluster_size[:, None])
+        loss = self.beta * F.mse_loss(q.detach(), tokens(z))
+        return images(through(tokens(z), q), z), loss, (torch.tensor(1.0), one_hot, ids)
+
+
+def spy_bits(module: nn.Module, seen: Seen) -> None:
+    def tell(args, kwargs, output):
+        z = flat(args[0], 1)
+        seen("vq", Tokens(output[2]["indices"], z, z.sign() / module.embed_dim**0.5))
+
+    on_return(module, tell)
+
+
 def spy_moving(module: nn.Module, seen: Seen, axis: int = 1, where=lambda out: (out[0], out[1])) -> None:
     """What the module returned, for its table has moved by then."""
 
@@ -383,6 +435,13 @@ COPIES = {
         of("embedding"),
     ),
     "ibq": Stranger(IBQ, IMAGES, spy_dot, of("embedding")),
+    "binary spherical": Stranger(BinarySpherical, (2, 36, 3, 3), spy_bits, levels=(2,) * 36),
+    "taming averages": Stranger(
+        TamingAverages,
+        IMAGES,
+        lambda module, seen: spy_moving(module, seen, where=lambda out: (out[0], out[2][2])),
+        of("embedding"),
+    ),
     "serezd": Stranger(SerezD, IMAGES, spy_table, of("codebook")),
     "serezd moving": Stranger(SerezDMoving, IMAGES, spy_moving, of("codebook")),
     "serezd gumbel": Stranger(SerezDGumbel, (2, K, 3, 3), spy_drawn, of("codebook")),

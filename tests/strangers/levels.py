@@ -158,6 +158,26 @@ def spy_evo(module: nn.Module, seen: Seen) -> None:
     spy_ends(module.lfq, seen, "vq.lfq", lambda module, indices: module.codebook[indices])
 
 
+def spy_ace(module: nn.Module, seen: Seen) -> None:
+    """What its own quantizing step was given, and the codes by its own way back."""
+    given, quantize = [], module._quantize
+
+    def spied(x):
+        given.append(flat(x))
+        return quantize(x)
+
+    module._quantize = spied
+
+    def outer(args, kwargs, output):
+        for number, indices in enumerate(output[1].unbind(-1)):
+            seen(
+                f"vq.layer{number}",
+                Tokens(indices.flatten(), given.pop(0), module._indices_to_codes(indices.flatten())),
+            )
+
+    on_return(module, outer)
+
+
 LEVELLED = {
     "fsq": fsq(),
     "fsq projected": fsq((2, 10, 8), dim=8),
@@ -263,7 +283,10 @@ LEVELLED = {
         levels=tuple(LEVELS),
     ),
     "diffusers ace step": Stranger(
-        lambda: _AceStepResidualFSQ(dim=8, levels=LEVELS, num_quantizers=2), (2, 10, 8), refused="within one forward"
+        lambda: _AceStepResidualFSQ(dim=8, levels=LEVELS, num_quantizers=2),
+        (2, 10, 8),
+        spy_ace,
+        lambda module: {f"vq.layer{n}": module._indices_to_codes(torch.arange(60)) for n in range(2)},
     ),
     "xcodec2 fsq": plain(Xcodec2FiniteScalarQuantization, Xcodec2Config(quantization_levels=LEVELS)),
     "neucodec fsq": plain(NeuCodecFiniteScalarQuantization, NeuCodecConfig(quantization_levels=LEVELS)),

@@ -56,10 +56,14 @@ class RunLogbook(Logbook):
         run: The run folder.
         resume_at: Optimizer step that the run goes on from; what was logged after it is dropped. None for a new run.
         tensorboard: Whether to write TensorBoard files.
+
+    Raises:
+        InputError: A new run is to begin in a folder that holds the records of another.
     """
 
     def __init__(self, run: RunDirectory, resume_at: int | None, tensorboard: bool):
         self.run, self.resume_at = run, resume_at
+        self._trace = TraceSink(run.path, resume_at)  # before anything is written
         for folder in (run.samples, run.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
         run.done.unlink(missing_ok=True)
@@ -70,11 +74,11 @@ class RunLogbook(Logbook):
         self._writers = [SummaryWriter(str(run.tensorboard), purge_step=purge)] if tensorboard else []
 
     def sinks(self, board: Callable[[SummaryWriter], BoardSink]) -> list[Sink]:
-        trace, boards = TraceSink(self.run.path, self.resume_at), [board(writer) for writer in self._writers]
+        boards = [board(writer) for writer in self._writers]
         if self.resume_at is not None:
             for sink in boards:
-                sink.recall(self.run)  # after the trace was rewound
-        return [trace, *boards]
+                sink.recall(self.run)
+        return [self._trace, *boards]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         row = {name: value if math.isfinite(value) else None for name, value in values.items()}

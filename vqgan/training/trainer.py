@@ -51,10 +51,10 @@ class Trainer:
     def _open_files(self, resume_at: int | None) -> Logbook:
         """Nothing is written before this: what is wrong with settings, data or weights has shown by now."""
         run = self.run_folder
-        run.path.mkdir(parents=True, exist_ok=True)
+        logbook = RunLogbook(run, resume_at, self.config.train.tensorboard)
         write_atomically(run.config, self.config.to_yaml())
         run.write_json(run.environment, environment(self.fabric.device, self.fabric.world_size))
-        return RunLogbook(run, resume_at, self.config.train.tensorboard)
+        return logbook
 
     def run(self) -> Outcome:
         """Train to the last step, then evaluate; or stop when asked to."""

@@ -140,7 +140,6 @@ def test_levels_let_the_gradient_through_their_bounds():
 NO_ENDS = {
     "emu3": TABLES["emu3"],
     "transformers encodec": AUDIO["transformers encodec"],
-    "random projection": LUCIDRAINS["random projection"],
 }
 
 
@@ -153,14 +152,14 @@ def test_where_nothing_leaves_there_is_no_end(name):
     assert all(reading.leaving is None for mine in readings.values() for reading in mine)
 
 
-def test_without_autograd_there_are_no_ends():
+def test_without_autograd_no_gradient_comes_by_the_ends():
     model = LUCIDRAINS["ema"].host()
     readings, _ = readings_of(find_codebooks(model))
     with torch.no_grad():
         model(LUCIDRAINS["ema"].batches()[0])
     (reading,) = readings["vq"]
-    assert reading.entering is None
-    assert reading.leaving is None
+    assert not reading.entering.tensor.requires_grad
+    assert not reading.leaving.tensor.requires_grad
 
 
 GRADIENTS = {

@@ -6,22 +6,31 @@ import torch
 from records import Records
 from strangers import STRANGERS, Host, Stranger, Tokens, loss
 from strangers.watching import readings_of
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqtool.diagnostics import CodebookMonitor, InputError, find_codebooks
 
 READ = {name: stranger for name, stranger in STRANGERS.items() if stranger.refused is None}
 
 
-def totals(tokens: list[Tokens], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hits of each code, and the mean squared distance of the tokens that hit it, token by token."""
-    hits, distortion = np.zeros(size, int), np.zeros(size)
+def totals(tokens: list[Tokens]) -> dict[int, tuple[int, float]]:
+    """Hits of each code that was hit, and the mean squared distance of the tokens that hit it, token by token."""
+    sums: dict[int, list[float]] = {}
     for call in tokens:
         kept = call.indices >= 0 if call.kept is None else call.kept & (call.indices >= 0)
         for index, z, q in zip(call.indices[kept].tolist(), call.latents[kept], call.codes[kept], strict=True):
-            hits[index] += 1
-            distortion[index] += (z.double() - q.double()).square().sum().item()
-    with np.errstate(invalid="ignore"):
-        return hits, distortion / hits
+            sums.setdefault(index, []).append((z.double() - q.double()).square().sum().item())
+    return {index: (len(distances), sum(distances) / len(distances)) for index, distances in sorted(sums.items())}
+
+
+def same(one: dict[int, tuple[int, float]], other: dict[int, tuple[int, float]]) -> None:
+    assert {code: hits for code, (hits, _) in one.items()} == {code: hits for code, (hits, _) in other.items()}
+    distances = [[distortion for _, distortion in each.values()] for each in (one, other)]
+    np.testing.assert_allclose(*distances, rtol=1e-4, atol=1e-6)
+
+
+def of_record(record) -> dict[int, tuple[int, float]]:
+    return {code: (record.hits[code], record.distortion[code]) for code in np.flatnonzero(record.hits).tolist()}
 
 
 def as_tokens(reading) -> Tokens:
@@ -54,22 +63,18 @@ def test_what_is_read_is_what_a_loop_counts(name):
         assert readings.keys() == seen.keys()
         records = {record.codebook: record for record in sink.records}
         for codebook, tokens in seen.items():
-            size = codebooks[codebook].size
-            hits, distortion = totals(tokens, size)
-            read_hits, read_distortion = totals([as_tokens(reading) for reading in readings[codebook]], size)
-            np.testing.assert_array_equal(read_hits, hits)
-            np.testing.assert_allclose(read_distortion, distortion, rtol=1e-4, atol=1e-6)
+            by_hand = totals(tokens)
+            same(totals([as_tokens(reading) for reading in readings[codebook]]), by_hand)
             if records:
-                np.testing.assert_array_equal(records[codebook].hits, hits)
-                np.testing.assert_allclose(records[codebook].distortion, distortion, rtol=1e-4, atol=1e-6)
+                same(of_record(records[codebook]), by_hand)
         for codebook, table in tables.items():
             torch.testing.assert_close(now[codebook], table, rtol=1e-5, atol=1e-6)
-            if records:
+            if codebook in records:
                 np.testing.assert_allclose(records[codebook].norm, table.norm(dim=1), rtol=1e-4, atol=1e-6)
-            if records and codebook in before:
+            if codebook in records and codebook in before:
                 drift = (table - before[codebook]).norm(dim=1)
                 np.testing.assert_allclose(records[codebook].drift, drift, rtol=1e-3, atol=1e-5)
-        before = tables
+        before = {name: table for name, table in tables.items() if name in records}  # from its first forward on
     assert tables.keys() == {name for name, codebook in codebooks.items() if codebook.codes() is not None}
 
 
@@ -89,22 +94,21 @@ def test_what_cannot_be_read_is_refused_in_one_line(name):
 
 
 def trained(stranger: Stranger, attach: bool) -> dict[str, object]:
-    """All that three steps leave behind, with the instrument attached or without."""
+    """All that four steps leave behind, with the instrument attached or without."""
     model = stranger.host()
-    codebooks = find_codebooks(model) if attach else {}
-    _, handles = readings_of(codebooks)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    sink = Records()
+    monitor = CodebookMonitor(model, optimizer, [sink], every=2) if attach else None
     losses, gradients = [], []
-    for batch in stranger.batches():
+    for batch in stranger.batches(4):
         optimizer.zero_grad()
         (total := loss(model(batch))).backward()
         losses.append(total)
-        for codebook in codebooks.values():
-            codebook.codes(), codebook.gradient(), codebook.parameters()
         gradients += [None if each.grad is None else each.grad.clone() for each in model.parameters()]
         optimizer.step()
-    for handle in reversed(handles):
-        handle.remove()
+    if monitor is not None:
+        monitor.close()
+        assert sink.records or sink.rows
     modules = dict(model.named_modules())
     return {
         "losses": losses,
@@ -114,6 +118,7 @@ def trained(stranger: Stranger, attach: bool) -> dict[str, object]:
         "buffers": dict(model.named_buffers()),
         "attributes": {path: sorted(vars(module)) for path, module in modules.items()},
         "hooks": {path: len(module._forward_hooks) for path, module in modules.items()},
+        "optimizer hooks": [len(optimizer._optimizer_step_pre_hooks), len(optimizer._optimizer_step_post_hooks)],
     }
 
 
@@ -125,6 +130,7 @@ def test_attaching_changes_not_a_bit_and_nothing_is_left_behind(name):
         torch.testing.assert_close(attached[part], alone[part], **exactly)
     assert attached["attributes"] == alone["attributes"]
     assert attached["hooks"] == alone["hooks"]
+    assert attached["optimizer hooks"] == alone["optimizer hooks"]
     for one, other in zip(attached["gradients"], alone["gradients"], strict=True):
         assert (one is None and other is None) or torch.equal(one, other)
 
@@ -140,4 +146,54 @@ def test_a_renamed_copy_is_recognised_too(name):
     assert list(find_codebooks(model)) == original
     readings, _ = readings_of(find_codebooks(model))
     model(READ[name].batches()[0])
+    assert readings
+
+
+@pytest.mark.parametrize("name", [name for name in READ if name != "lucidrains hierarchical"])  # it knows no autocast
+def test_coarse_arithmetic_is_no_reason_to_refuse(name):
+    read = {}
+    for coarse in (False, True):
+        model = READ[name].host()
+        readings, _ = readings_of(find_codebooks(model))
+        with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
+            model(READ[name].batches()[0])
+        read[coarse] = {codebook: [len(reading.indices) for reading in mine] for codebook, mine in readings.items()}
+        assert all(reading.codes.dtype == torch.float32 for mine in readings.values() for reading in mine)
+    assert read[True] == read[False]
+
+
+class Waiting(TorchDispatchMode):
+    """Refuses what makes the host wait for a device, or a device for the host."""
+
+    waits = (
+        "_local_scalar_dense",
+        "is_nonzero",
+        "nonzero",
+        "equal",
+        "unique",
+        "_unique2",
+        "lift_fresh",
+        "masked_select",
+    )
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name == "index" and any(each is not None and each.dtype == torch.bool for each in args[1])
+        assert name not in self.waits, f"{name} waits"
+        assert not by_mask, "indexing by a mask waits"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", READ)
+def test_after_the_first_call_nothing_waits_for_the_device(name):
+    model = READ[name].host()
+    first = READ[name].batches()[0]
+    codebooks = find_codebooks(model)
+    _, handles = readings_of(codebooks)
+    for _ in range(5):  # some layers are dropped at random
+        model(first)
+    for handle in reversed(handles):
+        handle.remove()
+    readings, _ = readings_of(codebooks, within=Waiting)
+    model(first)
     assert readings

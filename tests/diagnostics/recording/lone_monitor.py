@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 import torch.distributed as dist
-from strangers import sequences, stranger
+from sequence_model import sequences, stranger
 from torch.nn.parallel import DistributedDataParallel
 
 from vqtool.diagnostics import CodebookMonitor

@@ -4,15 +4,19 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 
+from vqtool.diagnostics import CodebookMonitor
 from vqtool.diagnostics.recording.codebook_board import HEATMAP, TensorBoardSink
 from vqtool.diagnostics.recording.records import CodebookRecord
 from vqtool.diagnostics.recording.sinks import TraceSink
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.diagnostics.stats.lives import life_order
+from vqtool.vqgan.quantizers import StandardQuantizer
 
 CODES, PIXELS = 16, 32  # 16 codes in 512 pixels
 
@@ -98,6 +102,24 @@ def test_five_codebooks_have_their_pictures_each(tmp_path):
         assert_shows(pictures(found, name)[-1], steps, name)
 
 
+def test_a_model_with_five_codebooks_has_a_handful_of_pictures_of_each(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict({f"q{number}": StandardQuantizer(CODES, 4) for number in range(5)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with SummaryWriter(str(tmp_path)) as writer:
+        monitor = CodebookMonitor(model, optimizer, [TensorBoardSink(writer)], every=2)
+        for _ in range(50):
+            sum(quantizer(torch.randn(1, 4, 2, 2)).loss for quantizer in model.values()).backward()
+            optimizer.step()
+        monitor.close()
+    found = read(tmp_path)
+    assert len(found.Tags()["images"]) == 5
+    for name in model:  # 25 records: the first, every tenth after it, the last
+        assert [picture.step for picture in pictures(found, name)] == [2, 22, 42, 50]
+        assert len(found.Scalars(f"codebook/{name}/perplexity_window")) == 25
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 1 << 20
+
+
 def test_the_rows_stand_in_the_order_of_the_last_hit_and_the_title_says_so(tmp_path):
     with SummaryWriter(str(tmp_path)) as writer:
         sink = TensorBoardSink(writer)
@@ -114,7 +136,9 @@ def test_the_rows_stand_in_the_order_of_the_last_hit_and_the_title_says_so(tmp_p
         assert words in title
 
 
-def test_a_resumed_run_has_a_picture_of_all_of_it(tmp_path):
+def test_a_resumed_run_has_a_picture_of_all_of_it(tmp_path, monkeypatch):
+    # Files of one second are read in the order of a counter in their names, in which 10 comes before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     run, steps = RunDirectory(tmp_path), [10 * number for number in range(1, 9)]
     for resume_at, part in ((None, steps[:6]), (40, steps[4:])):  # what came after step 40 is recorded again
         with SummaryWriter(str(run.tensorboard), purge_step=resume_at and resume_at + 1) as writer:

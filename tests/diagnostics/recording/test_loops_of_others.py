@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from records import Records
-from strangers import LEARNABLE, sequences, stranger
+from sequence_model import LEARNABLE, sequences, stranger
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -336,7 +336,7 @@ def test_a_run_that_forgets_to_close_leaves_its_last_window(tmp_path):
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 import torch
-from strangers import sequences, stranger
+from sequence_model import sequences, stranger
 from vqtool.diagnostics import CodebookMonitor, TraceSink
 def main():
     model = stranger()

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from vqtool.diagnostics.errors import InputError
+from vqtool.diagnostics.recording.parts import rewind_parts
 from vqtool.diagnostics.recording.records import CodebookRecord, TokenRecord
-from vqtool.diagnostics.recording.sinks import TraceSink
 from vqtool.diagnostics.recording.trace import CodebookTrace, TokenTrace, TraceWriter, hits_in_time
 
 KINDS = [(CodebookRecord, CodebookTrace, "grad_norm"), (TokenRecord, TokenTrace, "head_grad_norm")]
@@ -78,17 +77,6 @@ def test_the_first_column_is_always_loaded(tmp_path, kind, trace_kind, absent):
     assert not any(hasattr(trace, name) for name in others)
 
 
-def test_one_sink_takes_both_kinds_and_rewinds_both(tmp_path):
-    sink = TraceSink(tmp_path)
-    for step in range(1, 5):
-        for kind, _, absent in KINDS:
-            sink.write(replace(record(step, kind, absent), codebook=kind.__name__))
-    sink.flush()
-    TraceSink(tmp_path, resume_at=2)
-    for kind, trace_kind, absent in KINDS:
-        assert_holds(trace_kind.load(tmp_path / "trace" / kind.__name__), [1, 2], kind, absent)
-
-
 def test_a_trace_of_the_other_kind_is_told_in_one_line(tmp_path):
     write(tmp_path / "a", [1]).flush()
     write(tmp_path / "b", [1], *KINDS[1][::2]).flush()
@@ -107,11 +95,6 @@ def test_parts_come_when_they_are_full_and_read_as_one_trace(tmp_path):
         "part-0000000007.parquet",
     ]
     assert_holds(CodebookTrace.load(tmp_path / "q"), range(1, 8))
-
-
-def test_a_part_comes_after_some_time_too_so_that_a_run_can_be_looked_at(tmp_path):
-    write(tmp_path / "q", [1, 2], seconds_per_part=0)
-    assert_holds(CodebookTrace.load(tmp_path / "q"), [1, 2])
 
 
 def test_what_is_not_there_is_null_on_disk(tmp_path):
@@ -152,11 +135,9 @@ def test_a_trace_of_an_older_version_is_read_as_far_as_it_goes_and_the_missing_c
 @pytest.mark.parametrize("rows_per_part", [12, 36, 10_000])
 @pytest.mark.parametrize("step", [0, 4, 7])
 def test_rewinding_leaves_the_records_up_to_that_step(tmp_path, step, rows_per_part):
-    writer = write(tmp_path / "q", range(1, 8), rows_per_part=rows_per_part)
-    writer.rewind(step)
-    for again in range(step + 1, 10):
-        writer.write(record(again))
-    writer.flush()
+    write(tmp_path / "q", range(1, 8), rows_per_part=rows_per_part).flush()
+    rewind_parts(tmp_path / "q", step)
+    write(tmp_path / "q", range(step + 1, 10)).flush()
     assert_holds(CodebookTrace.load(tmp_path / "q"), range(1, 10))
 
 
@@ -171,6 +152,7 @@ import sys
 from itertools import count
 from pathlib import Path
 import numpy as np
+from vqtool.diagnostics.recording.parts import rewind_parts
 from vqtool.diagnostics.recording.records import CodebookRecord
 from vqtool.diagnostics.recording.trace import TraceWriter
 writer = TraceWriter(Path(sys.argv[1]), rows_per_part=1)

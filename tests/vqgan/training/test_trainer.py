@@ -15,7 +15,7 @@ import torch
 from lightning_fabric.plugins.precision import Precision
 from runs import assert_same_run, metrics, power_cut, state
 
-from vqtool.diagnostics import CodebookTrace
+from vqtool.diagnostics import CodebookTrace, InputError
 from vqtool.diagnostics.errors import RunFailedError
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.vqgan.autoencoder.learner import AutoencoderLearner
@@ -35,6 +35,14 @@ def test_a_run_that_broke_off_goes_on_as_if_it_had_not(tiny, tmp_path, spec):
     assert not broken.done.exists()
     assert train(config, broken.path, resume=True) == "done"
     assert_same_run(whole, broken)
+
+
+def test_a_new_run_in_the_folder_of_another_is_refused_before_anything_is_written(tiny, tmp_path):
+    train(tiny(), tmp_path / "run")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="run holds the records of a run already, up to step"):
+        train(tiny(train={"seed": 1}), tmp_path / "run")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.slow

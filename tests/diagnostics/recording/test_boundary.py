@@ -1,0 +1,333 @@
+"""What happens at the boundary: the estimator and the commitment weight come out of the gradients alone."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from records import Records
+from sequence_model import D, Stranger, sequences
+from torch import Tensor, nn
+
+from vqtool.diagnostics import CodebookMonitor
+from vqtool.diagnostics.probes import Reader
+from vqtool.vqgan.quantizers import QUANTIZERS
+
+
+class Ours(nn.Module):
+    """One of our quantizers between two convolutions; its forward is the loss."""
+
+    def __init__(self, name="standard", **settings):
+        super().__init__()
+        self.encoder = nn.Conv2d(3, D, 1)
+        self.vq = QUANTIZERS[name](16, D, **settings)
+        self.decoder = nn.Conv2d(D, 3, 1)
+
+    def forward(self, images):
+        output = self.vq(self.encoder(images))
+        return F.mse_loss(self.decoder(output.quantized), images) + output.loss
+
+
+class Custom(nn.Module):
+    """A quantizer written out, which no probe knows; its forward is the loss."""
+
+    def __init__(self, estimator="straight-through", beta=0.25):
+        super().__init__()
+        self.encoder, self.decoder, self.vq = nn.Linear(D, D), nn.Linear(D, D), CustomQuantizer(estimator)
+        self.beta = beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.encoder(x)
+        out, q, _ = self.vq(z)
+        loss = F.mse_loss(q, z.detach()) + self.beta * F.mse_loss(z, q.detach())
+        return F.mse_loss(self.decoder(out), x) + loss
+
+
+class CustomQuantizer(nn.Module):
+    def __init__(self, estimator):
+        super().__init__()
+        self.table, self.estimator = nn.Embedding(16, D), estimator
+
+    def forward(self, z):
+        flat = z.reshape(-1, D)
+        indices = torch.cdist(flat.detach().float(), self.table.weight.detach().float()).argmin(1)
+        q = self.table(indices).view_as(z)
+        out = q.detach() if self.estimator == "missing" else z + (q - z).detach()
+        return out, q, indices
+
+
+READ = {
+    "vq": Reader(
+        latents=lambda call: call.args[0],
+        indices=lambda call: call.output[2],
+        codebook=lambda module: module.table.weight,
+        quantized=lambda call: call.output[0],
+    )
+}
+
+
+def rows_of(model, batches, *, steps=3, scale=None, wrong=None, read=None, **settings):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    sink = Records()
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
+    CodebookMonitor(model, optimizer, [sink], every=steps, read=read, **settings)
+    for number, x in enumerate(batches[:steps]):
+        optimizer.zero_grad()
+        scaler.scale(model(x)).backward()
+        scaler.step(optimizer)
+        scaler.update(None if scale is None or number else 2 * scale)
+    return sink.table("boundary")
+
+
+def images(count):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(4, 3, 4, 4, generator=generator) for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", ["standard", "ema"])
+@pytest.mark.parametrize("beta", [0.25, 1.0, 0.0])
+def test_our_commitment_weight_is_recovered(name, beta):
+    torch.manual_seed(0)
+    rows = rows_of(Ours(name, commitment_weight=beta), images(3))
+    assert [row.step for row in rows] == [1, 2, 3]
+    for row in rows:
+        assert row.estimator == "straight-through"
+        assert row.straight_through_r2 > 1 - 1e-9
+        assert row.gain == pytest.approx(1, abs=1e-6)
+        assert row.commitment == pytest.approx(beta, abs=1e-7)
+
+
+@pytest.mark.parametrize(("settings", "estimator"), [({}, "rotation"), ({"rotation_trick": False}, "straight-through")])
+@pytest.mark.parametrize("weight", [0.25, 1.0])
+def test_the_commitment_weight_and_the_estimator_of_a_stranger_are_recovered(settings, estimator, weight):
+    torch.manual_seed(0)
+    rows = rows_of(Stranger(commitment_weight=weight, **settings), sequences(40, 40, 40))
+    for row in rows:
+        assert row.estimator == estimator
+        assert row.commitment == pytest.approx(weight, abs=2e-7)
+
+
+def test_norms_ratio_and_cosine_are_those_of_the_gradients():
+    torch.manual_seed(0)
+    model, (x,) = Ours(), images(1)
+    (row,) = rows_of(model, [x], steps=1)
+    torch.manual_seed(0)
+    twin = Ours()
+    z = twin.encoder(x)
+    output = twin.vq(z)
+    loss = F.mse_loss(twin.decoder(output.quantized), x) + output.loss
+    g_z, g_q = torch.autograd.grad(loss, [z, output.quantized])
+    assert row.tokens == 64
+    assert row.decoder_grad_norm == pytest.approx(g_q.norm().item(), rel=1e-5)
+    assert row.encoder_grad_norm == pytest.approx(g_z.norm().item(), rel=1e-5)
+    assert row.difference_norm == pytest.approx((g_z - g_q).norm().item(), rel=1e-4)
+    assert row.ratio == pytest.approx((g_z.norm() / g_q.norm()).item(), rel=1e-5)
+    assert row.cosine == pytest.approx(F.cosine_similarity(g_z.flatten(), g_q.flatten(), 0).item(), rel=1e-5)
+    assert row.commitment_grad_norm == pytest.approx((g_z - g_q).norm().item(), rel=1e-4)
+
+
+def test_a_scale_that_doubles_in_mid_run_changes_nothing_but_the_scale():
+    def rows(scale):
+        torch.manual_seed(0)
+        return rows_of(Ours(), images(3), scale=scale)
+
+    plain, scaled = rows(None), rows(512.0)
+    assert [row.loss_scale for row in plain] == [1, 1, 1]
+    assert [row.loss_scale for row in scaled] == [512, 1024, 1024]
+    for a, b in zip(plain, scaled, strict=True):
+        for name in ("decoder_grad_norm", "encoder_grad_norm", "difference_norm", "ratio", "cosine", "pull"):
+            assert getattr(b, name) == pytest.approx(getattr(a, name), rel=1e-4), name
+
+
+def test_where_the_scale_cannot_be_known_only_what_does_not_depend_on_it_is_kept():
+    """Half precision without a gradient scaler in sight: somebody multiplies the loss by hand."""
+    torch.manual_seed(0)
+    model, sink = Custom().half(), Records()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    CodebookMonitor(model, optimizer, [sink], every=1, read=READ)
+    (64 * model(sequences(40)[0].half())).backward()
+    optimizer.step()
+    (row,) = sink.table("boundary")
+    assert row.decoder_grad_norm is row.encoder_grad_norm is row.pull is row.loss_scale is None
+    assert row.ratio > 0
+    assert row.cosine > 0
+
+
+@pytest.mark.parametrize(
+    ("estimator", "named", "gain"), [("straight-through", "straight-through", 1), ("missing", "none", 0)]
+)
+def test_a_missing_estimator_shows(estimator, named, gain):
+    torch.manual_seed(0)
+    for row in rows_of(Custom(estimator), sequences(40, 40, 40), read=READ):
+        assert row.estimator == named
+        assert row.gain == pytest.approx(gain, abs=1e-6)
+        assert row.commitment == pytest.approx(0.25, abs=1e-6)
+
+
+def test_layers_whose_latents_feed_other_layers_are_not_misnamed():
+    torch.manual_seed(0)
+    from vector_quantize_pytorch import ResidualVQ
+
+    model = Stranger()
+    model.vq = ResidualVQ(dim=D, codebook_size=16, num_quantizers=3)
+    optimizer, sink = torch.optim.Adam(model.parameters()), Records()
+    CodebookMonitor(model, optimizer, [sink], every=1)
+    quantized, _, losses = model.vq(model.encoder(sequences(40)[0]))
+    (model.decoder(quantized).square().mean() + losses.sum()).backward()
+    optimizer.step()
+    assert {row.codebook: row.estimator for row in sink.table("boundary")} == {
+        "vq.layers.0": None,
+        "vq.layers.1": None,
+        "vq.layers.2": "rotation",
+    }
+
+
+def test_micro_batches_add_up_to_the_whole_batch():
+    def row(micro):
+        torch.manual_seed(0)
+        model, sink = Ours(), Records()
+        optimizer = torch.optim.Adam(model.parameters())
+        CodebookMonitor(model, optimizer, [sink], every=1)
+        for part in images(1)[0].chunk(micro):
+            (model(part) / micro).backward()
+        optimizer.step()
+        return sink.table("boundary")[0]
+
+    whole, split = row(1), row(2)
+    assert split.tokens == whole.tokens
+    for name in ("decoder_grad_norm", "encoder_grad_norm", "commitment", "pull", "ratio"):
+        assert getattr(split, name) == pytest.approx(getattr(whole, name), rel=1e-5), name
+
+
+def test_the_boundary_is_looked_at_early_and_then_now_and_then():
+    torch.manual_seed(0)
+    steps = [row.step for row in rows_of(Ours(), images(25), steps=25)]
+    assert steps == [1, 2, 3, 4, 10, 20]
+
+
+def test_who_wants_the_counters_alone_gets_them():
+    torch.manual_seed(0)
+    model, sink = Ours(), Records()
+    optimizer = torch.optim.Adam(model.parameters())
+    CodebookMonitor(model, optimizer, [sink], every=1, detail=None)
+    model(images(1)[0]).backward()
+    optimizer.step()
+    assert sink.records
+    assert not sink.rows
+    assert not sink.snapshots
+
+
+def moved(model, batches, after=None):
+    optimizer, sink = torch.optim.SGD(model.parameters(), lr=0.5, weight_decay=0.0), Records()
+    CodebookMonitor(model, optimizer, [sink], every=1)
+    books = []
+    for x in batches:
+        books.append(model.vq.codebook.detach().clone())
+        optimizer.zero_grad()
+        model(x).backward()
+        optimizer.step()
+        model.vq.end_step()
+    return sink, [*books, model.vq.codebook.detach().clone()]
+
+
+def test_movement_is_what_a_step_did_to_the_codes():
+    torch.manual_seed(0)
+    sink, books = moved(Ours(), images(4))
+    steps = {row.step: row for row in sink.table("movement")}
+    assert sorted(steps) == [2, 3, 4]
+    for step, (before, now) in enumerate(pairwise(books), start=1):
+        if step == 1:
+            continue
+        lengths = (now - before).norm(dim=1)
+        used = torch.as_tensor(sink.records[step - 1].hits) > 0
+        row = steps[step]
+        assert row.moved_mean == pytest.approx(lengths.mean().item(), rel=1e-5)
+        assert row.moved_median_used == pytest.approx(lengths[used].median().item(), rel=1e-5)
+        assert row.moved_max == pytest.approx(lengths.max().item(), rel=1e-5)
+        assert row.moved_share == pytest.approx((lengths > 0).float().mean().item())
+        assert row.grad_share == pytest.approx(used.float().mean().item())
+        assert (row.in_optimizer, row.lr, row.weight_decay) == (True, 0.5, 0.0)
+        assert row.attraction_r2 > 0.5
+
+
+def test_moving_averages_are_attracted_without_an_optimizer():
+    torch.manual_seed(0)
+    model = Ours("ema", decay=0.9)
+    (x,) = images(1)
+    for parameter in model.encoder.parameters():
+        parameter.requires_grad_(False)
+    optimizer, sink = torch.optim.SGD(model.decoder.parameters(), lr=0.0), Records()
+    CodebookMonitor(model, optimizer, [sink], every=1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(x).backward()
+        optimizer.step()
+        model.vq.end_step()
+    (row,) = sink.table("movement")
+    assert row.in_optimizer is False
+    assert row.grad_share is None
+    assert 0.02 < row.attraction < 1
+
+
+def test_the_latents_of_a_window_are_summed_up():
+    torch.manual_seed(0)
+    model, kept = Ours(), []
+    model.encoder.register_forward_hook(lambda _, args, output: kept.append(output.detach()))
+    optimizer, sink = torch.optim.Adam(model.parameters()), Records()
+    CodebookMonitor(model, optimizer, [sink], every=3)
+    for x in images(3):
+        model(x).backward()
+        optimizer.step()
+    z = torch.cat([each.permute(0, 2, 3, 1).reshape(-1, D) for each in kept])
+    (row,) = sink.table("latents")
+    assert (row.step, row.window, row.forwards, row.tokens) == (3, 3, 3, 192)
+    assert row.mean_norm == pytest.approx(z.norm(dim=1).mean().item(), rel=1e-5)
+    assert row.centre_norm == pytest.approx(z.mean(0).norm().item(), rel=1e-5)
+    assert row.spread == pytest.approx((z - z.mean(0)).square().sum(1).mean().sqrt().item(), rel=1e-5)
+    torch.testing.assert_close(torch.tensor(row.mean), z.mean(0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(row.second_moment), z.square().mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_a_reference_batch_tells_churn_and_drift_and_draws_no_random_number():
+    torch.manual_seed(0)
+    model = Ours()
+    (fixed, *rest) = images(4)
+    optimizer, sink = torch.optim.Adam(model.parameters(), lr=0.05), Records()
+    CodebookMonitor(model, optimizer, [sink], every=1, reference=lambda: model(fixed))
+    before = None
+    state = torch.get_rng_state()
+    for x in rest:
+        optimizer.zero_grad()
+        model(x).backward()
+        optimizer.step()
+        with torch.no_grad():
+            z = model.encoder(fixed).permute(0, 2, 3, 1).reshape(-1, D)
+            indices = model.eval().vq(model.encoder(fixed)).indices.flatten()
+            model.train()
+        row = sink.table("latents")[-1]
+        assert row.tokens == 64  # the reference batch is not counted
+        if before is None:
+            assert row.churn is None
+        else:
+            spread = (before[0] - before[0].mean(0)).square().sum(1).mean().sqrt()
+            assert row.churn == pytest.approx((indices != before[1]).float().mean().item())
+            assert row.encoder_drift == pytest.approx(((z - before[0]).norm(dim=1).mean() / spread).item(), rel=1e-4)
+        before = z, indices
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+
+
+def test_an_optimizer_that_has_taken_steps_before_is_told_of():
+    torch.manual_seed(0)
+    model = Ours()
+    optimizer = torch.optim.Adam(model.parameters())
+    model(images(1)[0]).backward()
+    optimizer.step()
+    sink = Records()
+    CodebookMonitor(model, optimizer, [sink], every=1)
+    for x in images(2):
+        model(x).backward()
+        optimizer.step()
+    assert [row.attached_late for row in sink.table("movement")] == [True]
+    assert not math.isnan(sink.records[0].hits.sum())
