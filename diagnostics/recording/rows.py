@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+#: The least R2 under which an estimator is named.
+NAMED_FROM = 0.99
+
 
 def column(unit: str, meaning: str) -> Any:
     """A column of a table, null where it was not measured."""
@@ -51,7 +54,8 @@ class BoundaryRow(Row):
     ratio: float | None = column("1", "|g_z| / |g_q|")
     cosine: float | None = column("1", "cosine of the angle between g_z and g_q, over all tokens")
     estimator: str | None = column(
-        "name", "the candidate with the largest R2 where that is 0.99 or more; none where its gain is below 0.05"
+        "name",
+        f"the candidate with the largest R2 where that is {NAMED_FROM} or more; none where its gain is below 0.05",
     )
     straight_through_r2: float | None = column("1", "R2 of g_z regressed on (g_q, z - q)")
     cosine_r2: float | None = column("1", "the same, both carried back through z / |z|")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ...diagnostics.recording.rows import NAMED_FROM
 from ..page.sections import Panel
 from ..page.style import few_ticks, legend_above, stacked, theme
 from ..page.words import counted
@@ -50,7 +51,7 @@ def estimator(frame: pd.DataFrame) -> Figure:
     measured = there(frame, "commitment")
     figure, axes = stacked(2 if measured else 1, height=2.4)
     draw_lines(axes[0], frame, R2)
-    axes[0].axhline(0.9, color="#999999", linestyle=":", linewidth=1, label="named from here on")
+    axes[0].axhline(NAMED_FROM, color="#999999", linestyle=":", linewidth=1, label="named from here on")
     axes[0].set_ylim(min(0.0, frame[[*R2]].min(axis=None)) - 0.05, 1.05)
     axes[0].set_ylabel("R²")
     legend_above(axes[0])
@@ -89,14 +90,16 @@ def _estimator_caption(frame: pd.DataFrame) -> str:
     if not len(named):
         best = max(R2, key=lambda column: last(frame, column))
         return (
-            f"{text} None comes to 0.9 here (the best at the end: {R2[best]}, {brief(last(frame, best))}), so the"
-            " estimator is unknown, and what rests on it is not told: an estimator of another kind, or gradient that"
-            " takes other ways too, as through the later layers of a residual quantizer."
+            f"{text} None comes to {NAMED_FROM} here (the best at the end: {R2[best]}, {brief(last(frame, best))}), so"
+            " the estimator is unknown, and what rests on it is not told: an estimator of another kind, or gradient"
+            " that takes other ways too, as through the later layers of a residual quantizer."
         )
     counts = named.value_counts()
     told = ", ".join(f"{name} in {n:,}" for name, n in counts.items())
-    rest = "" if len(named) == len(frame) else "; in the others no candidate comes to 0.9"
+    rest = "" if len(named) == len(frame) else f"; in the others no candidate comes to {NAMED_FROM}"
     text += f" Named: {told} of {counted(len(frame), 'step')}{rest}."
+    if "none" in counts:
+        text += " None: nothing of the decoder's gradient reaches the encoder, as without a straight-through estimator."
     weights = frame["commitment"].dropna()
     if len(weights):
         spread = (

@@ -39,6 +39,8 @@ def write_run_page(fact: RunFacts, folder: Path, progress: Callable[[str], None]
     short.missing += not_measured([fact])
     if len(found := [*uses(fact.run)]) > 1:
         short.tables.append(overview([("", one) for one in found], folder))
+    if not fact.run.has_config:
+        short.text.append("vqtool did not train this model: its losses, samples and settings are not in this folder.")
     sections = [short, *findings(fact)]
     if fact.run.has_config:
         progress(f"{fact.name}: losses and samples")
@@ -77,7 +79,6 @@ def verdict(fact: RunFacts) -> Section:
 
 def _add_use(section: Section, fact: RunFacts) -> None:
     """Of a model that vqtool did not train, what the instrument saw is all there is."""
-    section.text.append("vqtool did not train this model: its losses, samples and settings are not in this folder.")
     if len(found := [*uses(fact.run)]) == 1:
         section.cards += cards(found[0])
 

@@ -24,6 +24,7 @@ from ..page.sections import Panel, Section, Table, hang, lay, write_page
 from ..page.tables import METRICS
 from ..page.words import counted
 from . import curves
+from .mechanisms import mechanisms
 from .quantizers_table import comparison, group_by_quantizer
 from .reconstructions import reconstructions
 
@@ -64,7 +65,11 @@ def ablation_sections(runs: list[RunDirectory], folder: Path, progress: Callable
     short = Section("In short", text=[f"{both} ({seeds})."])
     own = {name: group for name, group in groups.items() if group[0].run.has_config}
     if len(own) < len(groups):
-        short.tables.append(_traced(groups, folder))
+        short.text.append(
+            f"vqtool did not train {', '.join(name for name in groups if name not in own)}: there are no losses,"
+            " samples and evaluations of them here."
+        )
+        short.tables += [_traced(groups, folder), mechanisms(groups, folder)]
     sections = [short]
     if own:
         trained = [fact for group in own.values() for fact in group]
@@ -174,7 +179,7 @@ def _codebook_panels(codebook: str, reduced: Mapping[str, list[Reduced]]) -> Ite
     yield Panel(
         f"{codebook}-collapse-side-by-side",
         "Collapse side by side",
-        f"The first seed of each quantizer on one colour scale and one axis of steps: hits of every code per"
+        f"The first run under each name on one colour scale and one axis of steps: hits of every code per"
         f" window ({over}); codes ordered by their last hit, survivors on top; grey: no hit.{cells}",
         heatmaps.side_by_side(heats),
         wide=True,

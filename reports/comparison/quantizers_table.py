@@ -38,14 +38,15 @@ def comparison(runs: list[RunDirectory], split: str = "test") -> pd.DataFrame:
 def group_by_quantizer(runs: Sequence[RunDirectory]) -> dict[str, list[RunFacts]]:
     """First stages by quantizer spec, and by codebook size where the runs differ in it, in the order of ``runs``.
 
-    A run that vqtool did not train stands for itself, under its path below the folder that all runs have in common.
+    A run that vqtool did not train stands for itself, by its path below the folder that all runs have in common; beside
+    quantizers it is called a folder, since folders may have the names of quantizers.
     """
     facts = [fact for fact in map(RunFacts, runs) if not fact.is_transformer]
     sizes = {fact.setting("quantizer.codebook_size") for fact in facts if fact.run.has_config}
     groups: dict[str, list[RunFacts]] = {}
     for fact in facts:
         size = f", K = {fact.setting('quantizer.codebook_size')}" if len(sizes) > 1 else ""
-        name = fact.quantizer + size if fact.run.has_config else _place(fact, facts)
+        name = fact.quantizer + size if fact.run.has_config else "folder " * bool(sizes) + _place(fact, facts)
         groups.setdefault(name, []).append(fact)
     return groups
 

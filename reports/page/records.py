@@ -1,15 +1,14 @@
 """What the records of a run say of it where no config does."""
 
 import math
-from pathlib import Path
 
 import pandas as pd
 
 from ...diagnostics.errors import InputError
-from ...diagnostics.recording.parquet import read_columns
+from ...diagnostics.recording import parts
 from ...diagnostics.recording.rows import DigitsRow, Row
 from ...diagnostics.recording.tables import read_table
-from ...diagnostics.recording.trace import hits_in_time, parts_of
+from ...diagnostics.recording.trace import hits_in_time
 from ...diagnostics.run import RunDirectory
 
 
@@ -38,15 +37,6 @@ def codebook_size(run: RunDirectory, codebook: str) -> int:
 
 
 def last_step(run: RunDirectory, codebook: str) -> int:
-    """The step of a codebook's last record.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    parts = [part for folder in _folders(run, codebook) for part in parts_of(folder)[-1:]]
-    return max(int(read_columns(part, ["step"])["step"].to_numpy()[-1]) for part in parts)
-
-
-def _folders(run: RunDirectory, codebook: str) -> list[Path]:
+    """The step of a codebook's last record, 0 where there is none."""
     folders = (run.trace / codebook, run.table(DigitsRow.table) / codebook)
-    return [folder for folder in folders if folder.is_dir()]
+    return max(parts.last_step(folder) or 0 for folder in folders)
