@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -48,11 +47,11 @@ def gradients(frame: pd.DataFrame) -> Figure:
 @theme()
 def estimator(frame: pd.DataFrame) -> Figure:
     """R2 of each candidate, and the weight of a commitment loss that the gradients show."""
-    measured = there(frame, "commitment")
+    measured = known(frame) and there(frame, "commitment")
     figure, axes = stacked(2 if measured else 1, height=2.4)
     draw_lines(axes[0], frame, R2)
     axes[0].axhline(NAMED_FROM, color="#999999", linestyle=":", linewidth=1, label="named from here on")
-    axes[0].set_ylim(min(0.0, frame[[*R2]].min(axis=None)) - 0.05, 1.05)
+    axes[0].set_ylim(min(0.0, float(frame[[*R2]].min().min())) - 0.05, 1.05)
     axes[0].set_ylabel("R²")
     legend_above(axes[0])
     if measured:
@@ -63,6 +62,11 @@ def estimator(frame: pd.DataFrame) -> Figure:
         axes[1].set_ylabel("weight (no unit)")
         few_ticks(axes[1].yaxis, 5)
     return figure
+
+
+def known(frame: pd.DataFrame) -> bool:
+    """Whether the estimator was named in most steps."""
+    return 2 * int(frame["estimator"].notna().sum()) > len(frame)
 
 
 def _gradients_caption(frame: pd.DataFrame) -> str:
@@ -82,39 +86,41 @@ def _gradients_caption(frame: pd.DataFrame) -> str:
 
 
 def _estimator_caption(frame: pd.DataFrame) -> str:
-    named = frame["estimator"].dropna()
     text = (
         "g_z regressed on what each candidate estimator makes of g_q, and on z - q: the one with R² 1 is what this"
         " quantizer does."
     )
-    if not len(named):
-        best = max(R2, key=lambda column: last(frame, column))
-        return (
-            f"{text} None comes to {NAMED_FROM} here (the best at the end: {R2[best]}, {brief(last(frame, best))}), so"
-            " the estimator is unknown, and what rests on it is not told: an estimator of another kind, or gradient"
-            " that takes other ways too, as through the later layers of a residual quantizer."
-        )
-    counts = named.value_counts()
+    counts, steps = frame["estimator"].dropna().value_counts(), counted(len(frame), "step")
     told = ", ".join(f"{name} in {n:,}" for name, n in counts.items())
-    rest = "" if len(named) == len(frame) else f"; in the others no candidate comes to {NAMED_FROM}"
-    text += f" Named: {told} of {counted(len(frame), 'step')}{rest}."
+    if not known(frame):
+        best, when = (
+            max(R2, key=lambda name: last(frame, name)),
+            f"most ({told} of {steps})" if told else f"any of {steps}",
+        )
+        return (
+            f"{text} None comes to {NAMED_FROM} in {when}; the best at the end is {R2[best]},"
+            f" {brief(last(frame, best))}. The estimator is unknown, and what rests on it is not told: one of another"
+            " kind, or gradient that takes other ways too, as through the later layers of a residual quantizer."
+        )
+    rest = "" if counts.sum() == len(frame) else f"; in the others no candidate comes to {NAMED_FROM}"
+    text += f" Named: {told} of {steps}{rest}."
     if "none" in counts:
         text += " None: nothing of the decoder's gradient reaches the encoder, as without a straight-through estimator."
-    weights = frame["commitment"].dropna()
-    if len(weights):
-        spread = (
-            f" ({brief(weights.min())} to {brief(weights.max())})" if np.ptp(weights) > 0.01 * weights.max() else ""
-        )
-        gain = last(frame, "gain")
+    return text + (_weights(frame) if there(frame, "commitment") else "")
+
+
+def _weights(frame: pd.DataFrame) -> str:
+    weights, gain = frame["commitment"].dropna(), last(frame, "gain")
+    low, high = weights.min(), weights.max()
+    spread = f" ({brief(low)} to {brief(high)})" if high - low > 0.01 * abs(high) else ""
+    text = (
+        f" The encoder is pulled to the codes as by a commitment loss mean |z - sg q|² of weight"
+        f" {brief(weights.median())}{spread}, its median over the steps with a name; below 0.05 there is next to none."
+        f" The decoder's gradient arrives with coefficient {brief(gain)}: 1 is whole, 0 is no straight-through."
+    )
+    if abs(gain - 1) > 0.1:
         text += (
-            f" The encoder is pulled to the codes as by a commitment loss mean |z - sg q|² of weight"
-            f" {brief(weights.median())}{spread}, its median over the steps with a name; below 0.05 there is next to"
-            f" none. The decoder's gradient arrives with coefficient {brief(gain)}: 1 is whole, 0 is"
-            " no straight-through."
+            " Here it takes other ways too, or is scaled: in a residual quantizer the later layers add theirs to that"
+            " of an earlier one, whose weight is then not that of one loss."
         )
-        if abs(gain - 1) > 0.1:
-            text += (
-                " Here the gradient takes other ways too, or is scaled: in a residual quantizer the later layers add"
-                " theirs to that of an earlier one, and its weight is then not that of one loss."
-            )
     return text

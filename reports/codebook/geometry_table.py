@@ -1,13 +1,13 @@
 """How latents and codes lie to each other at the first snapshot and at the last one: a table with what it says."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..page.sections import Table, lay_cells
-from .measured import brief, there
+from .measured import cell, there
 
 
 class Reading(NamedTuple):
@@ -77,9 +77,9 @@ def geometry_table(codebook: str, frame: pd.DataFrame, folder: Path) -> Table:
     first, last, single = frame.iloc[0], frame.iloc[-1], len(frame) == 1
     names = [name for name in READINGS if there(frame.iloc[[0, -1]], name)]
     columns = {"Quantity": [READINGS[name].heading for name in names]}
-    columns[f"Step\u00a0{frame.index[0]:,}"] = [_cell(first[name]) for name in names]
+    columns[f"Step\u00a0{frame.index[0]:,}"] = [cell(first[name]) for name in names]
     if not single:
-        columns[f"Step\u00a0{frame.index[-1]:,}"] = [_cell(last[name]) for name in names]
+        columns[f"Step\u00a0{frame.index[-1]:,}"] = [cell(last[name]) for name in names]
         columns["Change"] = [_change(first[name], last[name]) for name in names]
     columns["What it says"] = [READINGS[name].meaning for name in names]
     notes = [
@@ -93,18 +93,12 @@ def geometry_table(codebook: str, frame: pd.DataFrame, folder: Path) -> Table:
     return lay_cells(full, pd.DataFrame(columns), notes, "Geometry", f"{codebook}-geometry", folder)
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    return "–" if pd.isna(value) else brief(float(value))  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
-
-
-def _change(first: object, last: object) -> str:
+def _change(first: Any, last: Any) -> str:
     if isinstance(first, str) or isinstance(last, str):
         return "same" if first == last else "another"
-    if pd.isna(first) or pd.isna(last):  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
+    if pd.isna(first) or pd.isna(last):
         return "–"
-    before, now = float(first), float(last)  # pyright: ignore[reportArgumentType]
+    before, now = float(first), float(last)
     if before == now:
         return "same"
     factor = now / before if before else np.inf

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,17 @@ def brief(value: float) -> str:
     return "not measured" if np.isnan(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def cell(value: Any) -> str:
+    """A value in a table, whatever its kind; a dash where there is none."""
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return "–"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return brief(float(value))
+
+
 def draw_lines(axes: Axes, frame: pd.DataFrame, names: Mapping[str, str], log: bool = False) -> None:
     """The columns of ``frame`` that were measured, each under its name; a single one takes no legend.
 
@@ -37,7 +49,7 @@ def draw_lines(axes: Axes, frame: pd.DataFrame, names: Mapping[str, str], log: b
         names: What to call each column.
         log: Whether the vertical axis is logarithmic where the values, then all of one sign, span decades.
     """
-    drawn = [np.zeros(0)]
+    drawn: list[np.ndarray] = [np.zeros(0)]
     for (column, name), look in zip(names.items(), looks(names).values(), strict=True):
         values = frame[column].dropna().astype(float)
         if len(values):
@@ -53,15 +65,9 @@ def single_row(frame: pd.DataFrame, kind: type[Row], codebook: str, folder: Path
     columns = {name: told for name, told in kind.columns().items() if there(frame, name)}
     row = frame.iloc[0]
     numbers = {name: row[name] for name in columns if np.ndim(row[name]) == 0}
-    cells = [_cell(value) for value in numbers.values()]
+    cells = [cell(value) for value in numbers.values()]
     units, meanings = zip(*(columns[name] for name in numbers), strict=True)
     heads = {"quantity": [*numbers], "value": [*numbers.values()], "unit": [*units], "meaning": [*meanings]}
     text = pd.DataFrame({name.capitalize(): values for name, values in (heads | {"value": cells}).items()})
     title = f"{kind.table.capitalize()}, measured once (step {frame.index[0]:,})"
     return lay_cells(pd.DataFrame(heads), text, [], title, f"{codebook}-{kind.table}", folder)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    return brief(float(value)) if isinstance(value, int | float | np.number) else str(value)

@@ -10,6 +10,7 @@ from ...diagnostics.stats.lives import last_hits, life_order
 from ..page import logged
 from ..page.numbers import mean_in_time
 from ..page.sections import Panel
+from ..page.style import spans_decades
 from ..page.words import counted
 from . import curves, heatmaps, populations
 from .lives import Recent, gradient, heat, usage_in_time
@@ -122,7 +123,8 @@ def _norms(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
     if not np.isfinite(norm).any():  # no table of codes that could be read
         return
     classes = f"dead codes ({int(dead.sum()):,}) had no hit in {end}, live ones ({int((~dead).sum()):,}) had"
-    zero = f" {int((norm == 0).sum()):,} norms are exactly zero and not drawn." if (norm == 0).any() else ""
+    none = int((norm == 0).sum())
+    zero = f" Not drawn on this axis: {counted(none, 'norm')} of exactly zero." if none and spans_decades(norm) else ""
     yield Panel(
         f"{trace.codebook}-norm-histogram",
         "Code norms",

@@ -9,7 +9,8 @@ import pandas as pd
 from ...diagnostics.errors import InputError
 from ...diagnostics.recording.rows import BoundaryRow, GeometryRow, LatentsRow, MovementRow
 from ...diagnostics.run import RunDirectory
-from ..codebook.measured import brief, last
+from ..codebook.boundary import known
+from ..codebook.measured import cell, last
 from ..page.facts import RunFacts
 from ..page.records import read_rows
 from ..page.sections import Table, lay_cells
@@ -34,7 +35,7 @@ def mechanisms(groups: Mapping[str, Sequence[RunFacts]], folder: Path) -> Table:
         for codebook in fact.run.codebook_names()
     ]
     frame = pd.DataFrame(rows)
-    text = pd.DataFrame({column.capitalize(): [_cell(value) for value in frame[column]] for column in frame})
+    text = pd.DataFrame({str(column).capitalize(): [cell(value) for value in frame[column]] for column in frame})
     return lay_cells(frame, text, NOTES, "What moves the codes", "mechanisms", folder)
 
 
@@ -44,9 +45,9 @@ def _row(run: RunDirectory, codebook: str) -> dict[str, object]:
     )
     named, start = boundary["estimator"].dropna(), geometry[geometry.index == 0]
     return {
-        "estimator": named.mode().iloc[0] if 2 * len(named) > len(boundary) else None,
-        "gain": boundary["gain"].median(),
-        "commitment": boundary["commitment"].median(),
+        "estimator": named.mode().iloc[0] if known(boundary) else None,
+        "gain": boundary["gain"].median() if known(boundary) else None,
+        "commitment": boundary["commitment"].median() if known(boundary) else None,
         "moved by": _moved_by(movement),
         "lr": last(movement, "lr"),
         "attraction": movement["attraction"].median(),
@@ -68,9 +69,3 @@ def _moved_by(movement: pd.DataFrame) -> str | None:
     if not len(held):
         return None
     return "optimizer" if held.iloc[-1] else "itself" if movement["moved_max"].max() > 0 else "nothing"
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    return "–" if pd.isna(value) else brief(float(value))  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
