@@ -13,6 +13,7 @@ from torch import nn
 from ..errors import InputError
 from ..probes import WatchedCodebook
 from ..ranks import in_group, rank_and_size
+from .hooks import left_out_of_graphs
 
 #: Seconds that the monitors of other ranks are waited for at the first step.
 _PATIENCE = timedelta(seconds=5)
@@ -46,7 +47,7 @@ def check_attachment(
 
 def _check_compiled(model: nn.Module, codebooks: Mapping[str, WatchedCodebook]) -> None:
     for name, codebook in codebooks.items():
-        if _left_out_of_graphs(codebook.module):
+        if left_out_of_graphs(codebook.module):
             continue
         for module in _around(model, codebook.module):
             if hasattr(type(module), "_orig_mod") or "_orig_mod" in module._modules or _compiled_in_place(module):
@@ -56,10 +57,6 @@ def _check_compiled(model: nn.Module, codebooks: Mapping[str, WatchedCodebook]) 
                     f" digits: leave it out with {where}.forward = torch.compiler.disable({where}.forward) before"
                     " torch.compile, or train uncompiled"
                 )
-
-
-def _left_out_of_graphs(module: nn.Module) -> bool:
-    return getattr(vars(module).get("forward"), "_torchdynamo_disable", False) is True
 
 
 def _compiled_in_place(module: nn.Module) -> bool:

@@ -16,17 +16,29 @@ OnReturn = Callable[[Call], None]
 class _ForwardHook:
     """Tells of a call of a module. In a copy of the module, or in a saved one, it is a hook that does nothing."""
 
-    def __init__(self, on_return: OnReturn):
+    def __init__(self, module: nn.Module, on_return: OnReturn):
         self._on_return = on_return
+        self._tell = self._told
+        self._left_out = left_out_of_graphs(module)
+        if self._left_out:
+            self._tell = torch.compiler.disable(self._told)
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and not self._left_out:
             return  # traced to nothing: the compiled graph is as without the hook, and nothing is read of it
+        self._tell(module, args, kwargs, output)
+
+    def _told(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         self._on_return(Call(module, "forward", args, kwargs, output))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Takes any arguments and returns None, and who loads it needs no vqtool.
         return getattr, (nullcontext(), "__exit__")
+
+
+def left_out_of_graphs(module: nn.Module) -> bool:
+    """Whether ``torch.compiler.disable`` has taken a module's forward out of what is compiled."""
+    return getattr(vars(module).get("forward"), "_torchdynamo_disable", False) is True
 
 
 class _WatchedMethod:
@@ -70,5 +82,5 @@ def watch(tap: Tap, on_return: OnReturn) -> RemovableHandle | _MethodHandle:
         What takes the hook away again.
     """
     if tap.method == "forward":
-        return tap.module.register_forward_hook(_ForwardHook(on_return), with_kwargs=True)
+        return tap.module.register_forward_hook(_ForwardHook(tap.module, on_return), with_kwargs=True)
     return _MethodHandle(tap, _WatchedMethod(tap, on_return))
