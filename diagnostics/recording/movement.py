@@ -39,11 +39,9 @@ class Movement:
         """Take in one forward of a watched step."""
         if self._hits is None or self._centroids is None:
             return
-        counted = reading.counted
         indices = reading.indices.clamp(min=0)
-        self._hits.index_add_(0, indices, counted.float())
-        latents = reading.latents.to(self._centroids.dtype).where(counted.unsqueeze(1), 0)
-        self._centroids.index_add_(0, indices, latents)
+        self._hits.index_add_(0, indices, reading.counted.float())
+        self._centroids.index_add_(0, indices, reading.kept(reading.latents).to(self._centroids.dtype))
 
     def close_step(self, step: int, gradient_norms: Tensor | None) -> None:
         """Close a watched step, with the (K,) norms of the gradient rows where the codes have some."""
