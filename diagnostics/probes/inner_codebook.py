@@ -77,7 +77,8 @@ class InnerCodebook(StagedCodebook):
         self._settled = False
         self._call: Call | None = None
         stages: list[Stage] = [(Tap(inner), self._quantized)]
-        if has_method(inner, "encode"):
+        if has_method(inner, "encode") and self._boundary.has_entry:
+            # Whoever encodes alone calls no forward; a forward that encodes is told from it by the entry, taken once.
             stages.append((Tap(inner, "encode"), self._encoded))
         super().__init__(module, [*self._boundary.stages(), *stages, (Tap(module), self._returned)])
 
