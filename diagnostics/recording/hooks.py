@@ -43,12 +43,15 @@ class _WatchedMethod:
     """A method that tells of its calls. In a copy of the module it is the copy's own method again."""
 
     def __init__(self, tap: Tap, on_return: OnReturn):
+        self.before = vars(tap.module).get(tap.method)
+        self.active = True
         self._tap, self._on_return = tap, on_return
         self._method = getattr(tap.module, tap.method)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         output = self._method(*args, **kwargs)
-        self._on_return(Call(self._tap.module, self._tap.method, args, kwargs, output))
+        if self.active:
+            self._on_return(Call(self._tap.module, self._tap.method, args, kwargs, output))
         return output
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -56,21 +59,20 @@ class _WatchedMethod:
 
 
 class _MethodHandle:
-    """Gives a module its own method back."""
+    """Gives a module its own method back, as soon as nobody else watches it either."""
 
     def __init__(self, tap: Tap, watched: _WatchedMethod):
         self._tap, self._watched = tap, watched
-        self._before = vars(tap.module).get(tap.method)
         vars(tap.module)[tap.method] = watched
 
     def remove(self) -> None:
-        own = vars(self._tap.module)
-        if own.get(self._tap.method) is not self._watched:
-            return
-        if self._before is None:
-            del own[self._tap.method]
-        else:
-            own[self._tap.method] = self._before
+        self._watched.active = False
+        own, name = vars(self._tap.module), self._tap.method
+        while isinstance(outer := own.get(name), _WatchedMethod) and not outer.active:
+            if outer.before is None:
+                del own[name]
+            else:
+                own[name] = outer.before
 
 
 def watch(tap: Tap, on_return: OnReturn) -> RemovableHandle | _MethodHandle:
