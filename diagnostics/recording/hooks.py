@@ -19,7 +19,7 @@ class _ForwardHook:
     def __init__(self, module: nn.Module, on_return: OnReturn):
         self._on_return = on_return
         self._left_out = left_out_of_graphs(module)
-        self._tell: Callable[..., None] = torch.compiler.disable(self._told) if self._left_out else self._told
+        self._tell: Any = torch.compiler.disable(self._told) if self._left_out else self._told
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if torch.compiler.is_compiling() and not self._left_out:
