@@ -8,8 +8,8 @@ every step; "everything" adds latents, boundary, movement, snapshots and geometr
 first step on, when they are densest. "inside": time inside the instrument and its sinks, trace on disk included, over
 the time of the same number of steps without it; on a CPU, where every operation has ended when its call returns, this
 is the whole cost and hardly noisy. "paired": median over rounds of (a step with the instrument) / (a step without),
-taken in turn on one model, minus one; it includes what the hooks do to caches, and the machine's noise. On CUDA only "paired"
-means anything.
+taken in turn on one model, minus one; it includes what the hooks do to caches, and the machine's noise. On CUDA only
+"paired" means anything.
 """
 
 import argparse

@@ -14,9 +14,11 @@ What it saw, afterwards and elsewhere:
 - ``CodebookMonitor``, ``TokenMonitor``: the instrument of a model with a codebook, and of a model over its codes.
 - ``LightningMonitor``, ``TransformersMonitor``: the instrument as a callback of those trainers.
 - ``TraceSink``, ``TensorBoardSink``, ``TokenBoardSink``, ``LogSink``, or any ``Sink``: where records go.
-- ``CodebookTrace``, ``TokenTrace``: the records of a run with time in front.
+- ``CodebookTrace``, ``TokenTrace``, ``read_table``, ``read_snapshot``: what a run has left, with time in front.
+- ``measure_codebooks``: the codebooks of a trained model over a data set, without an optimizer.
 - ``stats``: code usage, perplexity, total variation and their like, on NumPy arrays.
-- ``PROBES``, ``Probe``, ``CodebookReading``, ``find_codebooks``: how quantizers are recognised and read.
+- ``find_codebooks``: what of a model would be watched, and what not; ``Reader``: how a quantizer of your own is read.
+- ``PROBES``, ``Probe``, ``CodebookReading``: how the others are recognised and read.
 - ``RunDirectory``, ``find_runs``, ``Finding``: what lies in a run's folder.
 
 Names are imported when they are first used: who reads a trace does not wait for torch.

@@ -101,6 +101,12 @@ class CodebookReading(NamedTuple):
         """(N,) bool, the tokens that count."""
         return self.indices >= 0 if self.mask is None else (self.indices >= 0) & self.mask
 
+    def kept(self, rows: Tensor) -> Tensor:
+        """(N, D) of the tokens with zeros for those that do not count, whatever padding holds."""
+        if self.mask is None:
+            return rows * (self.indices >= 0).unsqueeze(1)  # far cheaper than a choice
+        return rows.where(self.counted.unsqueeze(1), 0)
+
 
 class WatchedCodebook(ABC):
     """One codebook of a model, and how its convention is read. It keeps nothing of a call longer than the call.

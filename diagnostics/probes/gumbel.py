@@ -162,14 +162,16 @@ class GumbelGroup(WatchedCodebook):
         D = table.shape[1]
         if drawn is None or drawn.shape[-1] != self._groups * D:
             raise InputError(f"{type(self.module).__name__} returned no codes of {self._groups} groups; pass a Reader")
-        to_tokens = lambda tensor: rows(tensor.unflatten(-1, (self._groups, D))[..., self._group, :])  # noqa: E731
-        codes = to_tokens(drawn.detach()).float()
+        codes = self._tokens(drawn.detach()).float()
         indices = nearest(codes, table)
         if not self._settled:
             if not mismatch(codes, table[indices], indices) <= tolerance(table, codes, precision(drawn)):
                 raise InputError(f"{type(self.module).__name__} returned mixtures of codes, which have no index")
             self._settled = True
-        return CodebookReading(indices, _not_compared(codes), table[indices], None, None, live(drawn, to_tokens))
+        return CodebookReading(indices, _not_compared(codes), table[indices], None, None, live(drawn, self._tokens))
+
+    def _tokens(self, drawn: Tensor) -> Tensor:
+        return rows(drawn.unflatten(-1, (self._groups, -1))[..., self._group, :])
 
     def codes(self) -> Tensor:
         return self._of_group(self._of_all().detach())

@@ -81,7 +81,11 @@ class ImplicitCodebook(StagedCodebook):
         indices = self._digits_at(codes) if given is None else given.flatten().long()
         latents = self._tokens(z.detach()).float()
         ends = live(z, self._tokens), live(quantized, self._tokens)
-        return CodebookReading(indices, latents, self._codes_at(indices), None, *ends)
+        return CodebookReading(indices, latents, self._codes_at(indices), self._mask(call, len(indices)), *ends)
+
+    def _mask(self, call: Call, tokens: int) -> Tensor | None:
+        mask = call.kwargs.get("mask")
+        return None if mask is None else mask.flatten().repeat_interleave(tokens // mask.numel())
 
     def _settle(self, z: Tensor, quantized: Tensor, call: Call) -> None:
         """Find the axis of the channels, the indices, and the grid that explains both."""

@@ -1,6 +1,6 @@
 """Quantizers around an inner codebook with statistics of its own and a forward: lucidrains', EnCodec's, Moshi's."""
 
-from typing import Any
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -77,14 +77,10 @@ class InnerCodebook(StagedCodebook):
         self._settled = False
         self._call: Call | None = None
         stages: list[Stage] = [(Tap(inner), self._quantized)]
-        if has_method(inner, "encode"):
+        if has_method(inner, "encode") and self._boundary.has_entry:
+            # Whoever encodes alone calls no forward; a forward that encodes is told from it by the entry, taken once.
             stages.append((Tap(inner, "encode"), self._encoded))
-        super().__init__(
-            module, [*self._boundary.stages(), *stages, *self._more_stages(), (Tap(module), self._returned)]
-        )
-
-    def _more_stages(self) -> list[Stage]:
-        return []
+        super().__init__(module, [*self._boundary.stages(), *stages, (Tap(module), self._returned)])
 
     def _quantized(self, call: Call) -> None:
         # A shared inner codebook is called by other quantizers too. The last call of a forward is what it hands over:
@@ -110,25 +106,29 @@ class InnerCodebook(StagedCodebook):
 
     def _reading(self, call: Call, left: Tensor | None) -> CodebookReading:
         latents, (codes, indices) = call.first, self._handed_over(call)
-        if self._heads > 1:
-            indices, codes = indices[self._head], codes[self._head]
-            mine = lambda tensor: rows(tensor[self._head])  # noqa: E731
-        else:
-            mine = rows
-        z = mine(latents.detach()).float()
-        codes, indices = rows(codes.detach()).float(), indices.flatten().long()
+        z, codes = (self._of_head(each.detach()).float() for each in (latents, codes))
+        indices = (indices[self._head] if self._heads > 1 else indices).flatten().long()
+        ends = live(latents, self._of_head), live(left, self._of_head_after(latents.shape[-1]))
         repeated = len(indices) // max(len(z), 1)
-        if repeated > 1:  # top k: a token has k codes
-            z = z.repeat_interleave(repeated, 0)
+        if repeated > 1:  # top k: a token has k codes, and no end in their order
+            z, ends = z.repeat_interleave(repeated, 0), (None, None)
         if not self._settled:
             self._check(indices, z, codes)
             self._settled = True
-        entering, leaving = live(latents, mine), None
-        if repeated > 1:
-            entering = None
-        elif left is not None:
-            leaving = live(left, self._as_inner(latents.shape[-1], len(z)))
-        return CodebookReading(indices, z, codes, self._mask(call, len(indices)), entering, leaving)
+        return CodebookReading(indices, z, codes, self._mask(call, len(indices)), *ends)
+
+    def _of_head(self, tensor: Tensor) -> Tensor:
+        """(N, D) of what the inner codebook is given and returns: (..., D), or (heads, ..., D) where they are apart."""
+        return rows(tensor[self._head] if self._heads > 1 else tensor)
+
+    def _of_head_after(self, D: int) -> Callable[[Tensor], Tensor]:
+        """From (B, N, heads D), where a projection out begins, to (N, D) in the order of ``_of_head``."""
+
+        def to_tokens(tensor: Tensor) -> Tensor:
+            heads = tensor.unflatten(-1, (-1, D))
+            return rows(heads[..., self._head, :] if self._heads > 1 else heads.movedim(-2, 1))
+
+        return to_tokens
 
     def _handed_over(self, call: Call) -> tuple[Tensor, Tensor]:
         """The codes and the indices in what the inner codebook returned."""
@@ -140,15 +140,6 @@ class InnerCodebook(StagedCodebook):
                 f"{self._kind}: its codebook returned no pair of codes and indices; pass a Reader for this module"
             )
         return codes, indices
-
-    def _as_inner(self, D: int, tokens: int) -> Any:
-        """From (B, N, heads D) at the projection to (N, D) in the order of the inner codebook's tokens."""
-
-        def to_tokens(tensor: Tensor) -> Tensor:
-            heads = tensor.unflatten(-1, (-1, D))
-            return rows(heads[..., self._head, :] if self._heads > 1 else heads.movedim(-2, 1))
-
-        return to_tokens
 
     def _mask(self, call: Call, tokens: int) -> Tensor | None:
         mask = call.kwargs.get("mask")

@@ -26,11 +26,6 @@ class LevelsProbe:
     def codebooks(self, module: nn.Module) -> dict[str, WatchedCodebook]:
         names = levels_and_basis(module)
         assert names is not None
-        if "scales" in tensors(module):
-            raise InputError(
-                "its residual layers and its projections are all applied within one forward, where they are not seen; "
-                "pass a Reader for each layer"
-            )
         levels = tuple(tensor(module, names[0]).tolist())
         return {"": ImplicitCodebook(module, levels, tuple(tensor(module, names[1]).tolist()))}
 

@@ -42,6 +42,10 @@ class Way(NamedTuple):
     quantized: Path | None
     unit: bool
 
+    def tokens(self, tensor: Tensor) -> Tensor:
+        """(N, D) of latents, quantized latents, or a gradient in their layout."""
+        return rows(tensor, self.axis)
+
 
 def settle(z: Tensor, left: Tensor | None, output: Any, table: Tensor, kind: str) -> Way:
     """The way that explains the first call of a quantizer.
@@ -157,11 +161,11 @@ def taken(
     """
     table = table.detach().float()
     codes_now = unit(table) if way.unit else table
-    latents = rows(z.detach(), way.axis).float()
+    latents = way.tokens(z.detach()).float()
     if way.unit:
         latents = unit(latents)
     quantized = left if way.quantized is None else at(output, way.quantized)
-    codes = None if quantized is None else rows(quantized.detach(), way.axis).float()
+    codes = None if quantized is None else way.tokens(quantized.detach()).float()
     if way.indices is None:
         assert codes is not None
         indices = nearest(codes, codes_now)

@@ -64,6 +64,11 @@ class Boundary:
             self._left = call.first
 
     @property
+    def has_entry(self) -> bool:
+        """Whether there is a projection in, so that it is seen when a call begins."""
+        return self._in is not None
+
+    @property
     def is_open(self) -> bool:
         """Whether latents have entered and not yet been taken: a call of the quantizer is under way."""
         return self._open

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .attributes import children, table_child, tensor, tensors
 from .base import Call, CodebookReading, Tap, WatchedCodebook
-from .round_trip import at, rows
+from .round_trip import at
 from .settle import Way, settle, taken
 from .staged import Boundary, Stage, StagedCodebook, live, parameters_of
 
@@ -101,9 +101,8 @@ class TableCodebook(StagedCodebook):
             self._way = settle(z, left, call.output, self._table(), type(self.module).__name__)
         way = self._way
         indices, latents, codes = taken(way, z, left, call.output, self._table(), type(self.module).__name__)
-        to_tokens = lambda tensor: rows(tensor, way.axis)  # noqa: E731
         quantized = left if way.quantized is None else at(call.output, way.quantized)
-        return CodebookReading(indices, latents, codes, None, live(z, to_tokens), live(quantized, to_tokens))
+        return CodebookReading(indices, latents, codes, None, live(z, way.tokens), live(quantized, way.tokens))
 
     def codes(self) -> Tensor:
         table = self._table().detach()

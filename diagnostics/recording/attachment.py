@@ -1,7 +1,7 @@
 """What has to hold before the instrument is attached: compiled graphs, optimizers, ranks."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -11,23 +11,25 @@ import torch.distributed as dist
 from torch import nn
 
 from ..errors import InputError
-from ..probes import WatchedCodebook
+from ..probes import FoundCodebooks
 from ..ranks import in_group, rank_and_size
+from .hooks import left_out_of_graphs
 
 #: Seconds that the monitors of other ranks are waited for at the first step.
 _PATIENCE = timedelta(seconds=5)
 _attached = count()
 
 
-def check_attachment(
-    model: nn.Module, codebooks: Mapping[str, WatchedCodebook], optimizers: Sequence[torch.optim.Optimizer]
-) -> None:
+def check_attachment(model: nn.Module, codebooks: FoundCodebooks, optimizers: Sequence[torch.optim.Optimizer]) -> None:
     """Refuse what would give wrong numbers, and warn of what is likely a mistake.
 
     Raises:
         InputError: A quantizer is inside a compiled graph, or no optimizer trains the model.
     """
     _check_compiled(model, codebooks)
+    if codebooks.unread:
+        told = "; ".join(f"{path}: {why}" for path, why in codebooks.unread.items())
+        warnings.warn(f"vqtool watches {', '.join(codebooks)}, and not {told}", stacklevel=4)
     held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     parameters = list(model.parameters())
     if parameters and not any(id(parameter) in held for parameter in parameters):
@@ -44,9 +46,9 @@ def check_attachment(
             )
 
 
-def _check_compiled(model: nn.Module, codebooks: Mapping[str, WatchedCodebook]) -> None:
+def _check_compiled(model: nn.Module, codebooks: FoundCodebooks) -> None:
     for name, codebook in codebooks.items():
-        if _left_out_of_graphs(codebook.module):
+        if left_out_of_graphs(codebook.module):
             continue
         for module in _around(model, codebook.module):
             if hasattr(type(module), "_orig_mod") or "_orig_mod" in module._modules or _compiled_in_place(module):
@@ -56,10 +58,6 @@ def _check_compiled(model: nn.Module, codebooks: Mapping[str, WatchedCodebook]) 
                     f" digits: leave it out with {where}.forward = torch.compiler.disable({where}.forward) before"
                     " torch.compile, or train uncompiled"
                 )
-
-
-def _left_out_of_graphs(module: nn.Module) -> bool:
-    return getattr(vars(module).get("forward"), "_torchdynamo_disable", False) is True
 
 
 def _compiled_in_place(module: nn.Module) -> bool:

@@ -107,12 +107,16 @@ class Boundary:
         self._done = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows that are not written yet, those of this rank."""
-        return {"done": list(self._done), "dim": self._dim}
+        """The rows that are not written yet, over all ranks; every rank takes part."""
+        return {
+            "done": [(step, sum_over_ranks(sums.clone()), scale) for step, sums, scale in self._done],
+            "dim": self._dim,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict``."""
-        self._done, self._dim = [tuple(row) for row in state["done"]], state["dim"]
+        """Go on from ``state_dict``: the first rank with the sums of all, the others from none."""
+        share = 1 if rank_and_size()[0] == 0 else 0
+        self._done, self._dim = [(step, sums * share, scale) for step, sums, scale in state["done"]], state["dim"]
 
 
 def _row(codebook: str, step: int, sums: np.ndarray, loss_scale: float, dim: int) -> BoundaryRow:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, unknown
-from ..probes import Call, Reader, WatchedCodebook, find_codebooks
+from ..probes import Call, NotAQuantizerError, Reader, WatchedCodebook, find_codebooks
 from ..ranks import in_group, sum_over_ranks
 from ..recomputation import trains
 from .attachment import RankCall, check_attachment, started
@@ -146,7 +146,8 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         changes = {} if self._reference is None else self._reference.compare()
         for name, watched in self.watches.items():
             if watched.window is None:
-                self._warn_unseen(name)
+                if name not in self._broken:
+                    self._warn_unseen(name)
                 continue
             with self._giving_up(name):
                 record, rows = watched.close_window(self.step, changes.get(name, {}))
@@ -175,12 +176,19 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         """Where what is inside cannot be done for the codebook ``name``: do what ``on_error`` says."""
         try:
             yield
+        except NotAQuantizerError as error:
+            self._drop(name, str(error))
         except InputError as error:
             if self.on_error == "raise":
                 raise
             if name not in self._broken:
                 self._broken[name] = str(error)
                 warnings.warn(f"vqtool records {name} no longer: {error}", stacklevel=2)
+
+    def _drop(self, name: str, why: str) -> None:
+        """Watch no longer what turned out to be no quantizer; nothing is wrong with it."""
+        self._broken[name] = why
+        self.codebooks.drop(name, why)
 
     def _warn_unseen(self, name: str) -> None:
         if name not in self._unseen:

@@ -48,15 +48,13 @@ class Window(Sums):
 
     def add(self, reading: CodebookReading) -> None:
         """Take in one forward."""
-        counted = reading.counted
-        one = counted.to(torch.int64)
+        one = reading.counted.to(torch.int64)
         indices = reading.indices.clamp(min=0)
-        residual = (reading.codes - reading.latents).where(counted.unsqueeze(1), 0)
+        residual = reading.kept(reading.codes - reading.latents)
         self.forwards_open += 1
         self.forwards += 1
         self.hits.index_add_(0, indices, one)
-        squares = torch.linalg.vector_norm(residual, dim=1, dtype=self.distortion.dtype).square()
-        self.distortion.index_add_(0, indices, squares)
+        self.distortion.index_add_(0, indices, torch.linalg.vector_norm(residual, dim=1).square().double())
         if self._pull is not None:
             self._pull.index_add_(0, indices, residual.to(self._pull.dtype))
         self._tokens += one.sum()

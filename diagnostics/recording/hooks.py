@@ -16,12 +16,17 @@ OnReturn = Callable[[Call], None]
 class _ForwardHook:
     """Tells of a call of a module. In a copy of the module, or in a saved one, it is a hook that does nothing."""
 
-    def __init__(self, on_return: OnReturn):
+    def __init__(self, module: nn.Module, on_return: OnReturn):
         self._on_return = on_return
+        self._left_out = left_out_of_graphs(module)
+        self._tell: Any = torch.compiler.disable(self._told) if self._left_out else self._told
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and not self._left_out:
             return  # traced to nothing: the compiled graph is as without the hook, and nothing is read of it
+        self._tell(module, args, kwargs, output)
+
+    def _told(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         self._on_return(Call(module, "forward", args, kwargs, output))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -29,16 +34,24 @@ class _ForwardHook:
         return getattr, (nullcontext(), "__exit__")
 
 
+def left_out_of_graphs(module: nn.Module) -> bool:
+    """Whether ``torch.compiler.disable`` has taken a module's forward out of what is compiled."""
+    return getattr(vars(module).get("forward"), "_torchdynamo_disable", False) is True
+
+
 class _WatchedMethod:
     """A method that tells of its calls. In a copy of the module it is the copy's own method again."""
 
     def __init__(self, tap: Tap, on_return: OnReturn):
+        self.before = vars(tap.module).get(tap.method)
+        self.active = True
         self._tap, self._on_return = tap, on_return
         self._method = getattr(tap.module, tap.method)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         output = self._method(*args, **kwargs)
-        self._on_return(Call(self._tap.module, self._tap.method, args, kwargs, output))
+        if self.active:
+            self._on_return(Call(self._tap.module, self._tap.method, args, kwargs, output))
         return output
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -46,21 +59,20 @@ class _WatchedMethod:
 
 
 class _MethodHandle:
-    """Gives a module its own method back."""
+    """Gives a module its own method back, as soon as nobody else watches it either."""
 
     def __init__(self, tap: Tap, watched: _WatchedMethod):
         self._tap, self._watched = tap, watched
-        self._before = vars(tap.module).get(tap.method)
         vars(tap.module)[tap.method] = watched
 
     def remove(self) -> None:
-        own = vars(self._tap.module)
-        if own.get(self._tap.method) is not self._watched:
-            return
-        if self._before is None:
-            del own[self._tap.method]
-        else:
-            own[self._tap.method] = self._before
+        self._watched.active = False
+        own, name = vars(self._tap.module), self._tap.method
+        while isinstance(outer := own.get(name), _WatchedMethod) and not outer.active:
+            if outer.before is None:
+                del own[name]
+            else:
+                own[name] = outer.before
 
 
 def watch(tap: Tap, on_return: OnReturn) -> RemovableHandle | _MethodHandle:
@@ -70,5 +82,5 @@ def watch(tap: Tap, on_return: OnReturn) -> RemovableHandle | _MethodHandle:
         What takes the hook away again.
     """
     if tap.method == "forward":
-        return tap.module.register_forward_hook(_ForwardHook(on_return), with_kwargs=True)
+        return tap.module.register_forward_hook(_ForwardHook(tap.module, on_return), with_kwargs=True)
     return _MethodHandle(tap, _WatchedMethod(tap, on_return))

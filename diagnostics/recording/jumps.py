@@ -57,10 +57,7 @@ class Jumps:
 
 
 def _lie_on(codes: Tensor, latents: Tensor) -> Tensor:
-    """(K,) bool: the nearest in the first coordinate, of latents sorted by it, agrees in all that are given."""
+    """(K,) bool: one of the two nearest in the first coordinate, of latents sorted by it, agrees in all."""
     place = torch.searchsorted(latents[:, 0].contiguous(), codes[:, 0].contiguous())
-    found = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
-    for neighbour in (place - 1, place):
-        nearest = latents[neighbour.clamp(0, len(latents) - 1)]
-        found |= torch.isclose(codes, nearest, rtol=1e-6, atol=0).all(1)
-    return found
+    nearest = latents[torch.stack([place - 1, place]).clamp_(0, len(latents) - 1)]
+    return ((nearest - codes).abs() <= 1e-6 * codes.abs()).all(2).any(0)

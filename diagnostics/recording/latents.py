@@ -27,12 +27,11 @@ class Latents(Sums):
 
     def add(self, reading: CodebookReading) -> None:
         """Take in one forward."""
-        counted = reading.counted
-        latents = reading.latents.where(counted.unsqueeze(1), 0)
-        self.tokens += counted.sum()
+        latents = reading.kept(reading.latents)
+        self.tokens += reading.counted.sum()
         self.norm += torch.linalg.vector_norm(latents, dim=1).sum()
         self.total += latents.sum(0)
-        self.squares += torch.linalg.vector_norm(latents, dim=0).square()
+        self.squares += latents.square().sum(0)
 
     def close(self, codebook: str, step: int, window: int | None, forwards: int | None, **reference: Any) -> LatentsRow:
         """The row of the window, over all ranks, and a fresh start. Here the host waits for the device."""

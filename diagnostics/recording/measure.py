@@ -1,6 +1,7 @@
 """Codebooks of a trained model, measured over a whole data set: ``measure_codebooks``."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,7 @@ from torch import nn
 
 from .. import stats
 from ..errors import InputError
-from ..probes import Reader, find_codebooks
-from ..probes.base import Call
+from ..probes import Call, NotAQuantizerError, Reader, find_codebooks
 from .codebook_watch import CodebookWatch, Detail
 from .hooks import watch
 from .modes import evaluating
@@ -126,9 +126,10 @@ def measure_codebooks(
 
 def _reader(watched: CodebookWatch, number: int) -> Callable[[Call], None]:
     def on_return(call: Call) -> None:
-        reading = watched.codebook.read(number, call)
-        if reading is not None:
-            watched.add(reading, step=1)
+        with suppress(NotAQuantizerError):  # it is not among the measured then
+            reading = watched.codebook.read(number, call)
+            if reading is not None:
+                watched.add(reading, step=1)
 
     return on_return
 

@@ -9,8 +9,12 @@ from torch import Tensor
 from ..probes import CodebookReading, WatchedCodebook
 from ..ranks import sum_over_ranks
 from .rows import MovementRow
+from .velocity import Velocity
 
-_NAMES = ("moved_mean", "moved_median_used", "moved_max", "moved_share", "grad_share", "attraction", "attraction_r2")
+_NAMES = (
+    *("moved_mean", "moved_median_used", "moved_max", "moved_share", "grad_share", "attraction", "attraction_r2"),
+    *("code_velocity", "centroid_velocity"),
+)
 
 
 class Movement:
@@ -27,6 +31,7 @@ class Movement:
         self._before: Tensor | None = None
         self._hits: Tensor | None = None
         self._centroids: Tensor | None = None
+        self._velocity = Velocity()
         self._done: list[tuple[int, Tensor, dict[str, Any]]] = []
 
     def open_step(self, codes: Tensor) -> None:
@@ -39,11 +44,9 @@ class Movement:
         """Take in one forward of a watched step."""
         if self._hits is None or self._centroids is None:
             return
-        counted = reading.counted
         indices = reading.indices.clamp(min=0)
-        self._hits.index_add_(0, indices, counted.float())
-        latents = reading.latents.to(self._centroids.dtype).where(counted.unsqueeze(1), 0)
-        self._centroids.index_add_(0, indices, latents)
+        self._hits.index_add_(0, indices, reading.counted.float())
+        self._centroids.index_add_(0, indices, reading.kept(reading.latents).to(self._centroids.dtype))
 
     def close_step(self, step: int, gradient_norms: Tensor | None) -> None:
         """Close a watched step, with the (K,) norms of the gradient rows where the codes have some."""
@@ -53,7 +56,8 @@ class Movement:
         if codes is not None:
             hits, sums = sum_over_ranks(self._hits), sum_over_ranks(self._centroids)
             values = _figures(self._before, codes, hits, sums, gradient_norms)
-            self._done.append((step, values, self._groups()))
+            speeds = self._velocity.look(step, self._before, hits, sums)
+            self._done.append((step, torch.cat([values, speeds]), self._groups()))
         self.drop()
 
     def drop(self) -> None:
@@ -84,19 +88,22 @@ class Movement:
 
     def state_dict(self) -> dict[str, Any]:
         """The rows that are not written yet, the codes that a watched step starts from, and whether we came late."""
-        return {"done": list(self._done), "before": self._before, "late": self._late}
+        velocity = self._velocity.state_dict()
+        return {"done": list(self._done), "before": self._before, "late": self._late, "velocity": velocity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict``."""
         self._done = [tuple(row) for row in state["done"]]
         self._late = state.get("late", self._late)  # a resumed optimizer has taken steps, all of them watched
         self.drop()
-        if state["before"] is not None and (codes := self._codebook.codes()) is not None:
-            self.open_step(state["before"].to(codes.device))
+        if (codes := self._codebook.codes()) is not None:
+            self._velocity.load_state_dict(state["velocity"], codes.device)
+            if state["before"] is not None:
+                self.open_step(state["before"].to(codes.device))
 
 
 def _figures(before: Tensor, after: Tensor, hits: Tensor, sums: Tensor, gradient_norms: Tensor | None) -> Tensor:
-    """(7,) the figures of ``_NAMES``; NaN for what is not there."""
+    """(7,) the first figures of ``_NAMES``; NaN for what is not there."""
     before, after = before.float(), after.float()
     moved = after - before
     lengths = torch.linalg.vector_norm(moved, dim=1)

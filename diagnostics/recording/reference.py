@@ -77,7 +77,7 @@ def _joined(readings: list[CodebookReading]) -> _Encoded:
 def _change(before: _Encoded, now: _Encoded) -> dict[str, float]:
     if before.indices.shape != now.indices.shape:
         return {}
-    moved = torch.linalg.vector_norm(now.latents - before.latents.to(now.latents.device), dim=1).mean()
-    spread = (before.latents - before.latents.mean(0)).square().sum(1).mean().sqrt()
-    changed = (now.indices != before.indices.to(now.indices.device)).float().mean()
-    return {"churn": float(changed), "encoder_drift": float(moved / spread.to(moved.device))}
+    indices, latents = before.indices.to(now.indices.device), before.latents.to(now.latents.device)
+    moved = torch.linalg.vector_norm(now.latents - latents, dim=1).mean()
+    spread = (latents - latents.mean(0)).square().sum(1).mean().sqrt()
+    return {"churn": float((now.indices != indices).float().mean()), "encoder_drift": float(moved / spread)}

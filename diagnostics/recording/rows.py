@@ -36,6 +36,15 @@ class Row:
         """Unit and meaning of each column, in their order on disk, without ``step``."""
         return {f.name: (f.metadata["unit"], f.metadata["meaning"]) for f in fields(cls) if f.metadata}
 
+    def scalars(self) -> dict[str, float]:
+        """Its numbers by their full names, such as ``boundary/quantize/ratio``, without what was not measured."""
+        values = {name: getattr(self, name) for name in self.columns()}
+        return {
+            f"{self.table}/{self.codebook}/{name}": float(value)
+            for name, value in values.items()
+            if isinstance(value, int | float)
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryRow(Row):
@@ -72,7 +81,7 @@ class MovementRow(Row):
     """How the codes moved in one optimizer step, and what moved them."""
 
     table = "movement"
-    cost = "steps 1 to 4, then every tenth; O(K x D)"
+    cost = "steps 2 to 4, then every tenth; O(K x D)"
 
     moved_mean: float | None = column("latent", "mean over codes of |e after the step - e before its forward|")
     moved_median_used: float | None = column("latent", "median of the same over codes with hits in the step")
@@ -83,6 +92,10 @@ class MovementRow(Row):
         "1", "slope of the movement of used codes regressed on (centroid of the step's latents - code), by hits"
     )
     attraction_r2: float | None = column("1", "R2 of that regression through the origin")
+    code_velocity: float | None = column(
+        "latent / step", "median movement a step, since the last look, of the 256 codes with the most hits at it"
+    )
+    centroid_velocity: float | None = column("latent / step", "the same of the centroids of their latents")
     in_optimizer: bool | None = column("yes / no", "whether an optimizer holds what moves the codes")
     lr: float | None = column("latent / step", "its learning rate there")
     weight_decay: float | None = column("1 / step", "its weight decay there")

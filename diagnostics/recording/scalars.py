@@ -36,7 +36,7 @@ def _(record: CodebookRecord) -> dict[str, float]:
         "perplexity_window": stats.perplexity(record.hits),
         "gini_window": stats.gini(record.hits),
         "tokens_window": tokens,
-        "resets_window": record.resets.sum(),
+        "resets_window": np.nansum(record.resets) if np.isfinite(record.resets).any() else np.nan,
         "distortion_window": np.nansum(record.distortion * record.hits) / max(1, tokens),
     }
     for name in ("norm", "drift", "grad_norm", "pull_norm"):

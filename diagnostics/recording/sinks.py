@@ -145,5 +145,9 @@ class LogSink:
         """Log one record."""
         self._log(scalars(record), record.step)
 
+    def write_row(self, row: Row) -> None:
+        """Log one row of a table."""
+        self._log(row.scalars(), row.step)
+
     def flush(self) -> None:
         """Nothing is held."""

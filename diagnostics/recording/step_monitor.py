@@ -1,6 +1,7 @@
 """What the monitors have in common: a record every so many steps of an optimizer."""
 
 import atexit
+import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -146,7 +147,10 @@ def _leave_at_exit(reference: "weakref.ref[StepMonitor]") -> None:
     """Do for a run what it forgot, where its model is still there."""
     monitor = reference()
     if monitor is not None:
-        monitor.leave()
+        try:
+            monitor.leave()
+        except OSError as error:
+            warnings.warn(f"vqtool could not write the last records: {error}", stacklevel=1)
 
 
 def _checked_sinks(sinks: Any) -> list[Any]:

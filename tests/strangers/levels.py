@@ -110,6 +110,17 @@ def group_tables(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def padded() -> Tensor:
+    return torch.arange(10) < torch.tensor([[7], [3]])
+
+
+def spy_padded(module: nn.Module, seen: Seen) -> None:
+    def tell(name, tokens):
+        seen(name, tokens._replace(kept=padded().flatten()))
+
+    spy_ends(module, tell, codes_of=lambda module, indices: module.codebook[indices])
+
+
 def lfq(shape=(2, 10, 4), name="vq", codes_of=None, **settings) -> Stranger:
     codes_of = codes_of or (lambda module, indices: module.codebook[indices])
     bits = settings.get("dim", 4)
@@ -238,6 +249,14 @@ LEVELLED = {
     "lfq projected": lfq((2, 10, 8), dim=8),
     "lfq spherical": lfq(codes_of=spherical, spherical=True),
     "lfq two codebooks": lfq((2, 10, 8), dim=8, num_codebooks=2),
+    "lfq mask": Stranger(
+        lambda: LFQ(codebook_size=16, dim=4),
+        (2, 10, 4),
+        spy_padded,
+        lambda module: {"vq": module.codebook},
+        lambda vq, x: vq(x, mask=padded()),
+        levels=(2,) * 4,
+    ),
     "residual lfq": Stranger(
         lambda: ResidualLFQ(dim=8, codebook_size=16, num_quantizers=2), (2, 10, 8), spy_layers, layer_tables
     ),

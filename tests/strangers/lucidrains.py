@@ -31,7 +31,12 @@ def spy_inner(module: nn.Module, seen: Seen, name: str = "vq") -> None:
             return
         copies = indices.numel() * z.shape[-1] // z.numel()
         z = flat(z).repeat_interleave(copies, 0)
-        kept = None if mask is None else mask.repeat_interleave(indices.numel() // mask.numel(), 0).flatten()
+        kept = None
+        if mask is not None:
+            by_token, copies = kwargs.get("topk") is not None, indices.numel() // mask.numel()
+            kept = (
+                mask.unsqueeze(-1).expand(-1, -1, copies) if by_token else mask.repeat_interleave(copies, 0)
+            ).flatten()
         # The library's own account of the indices, which has -1 where it dropped a token:
         told = output[1].flatten()
         assert torch.equal(
@@ -95,17 +100,20 @@ def residual(tables=residual_tables, spy=spy_residual, call=None, **settings) ->
 
 def spy_beams(module: nn.Module, seen: Seen) -> None:
     """The best beam by the library's own account: its indices in the output, and the residuals that lead to them."""
-    before = []
+    before, entered = [], []
     module.register_forward_pre_hook(
         lambda _, args: before.append([layer._codebook.embed.detach()[0].clone() for layer in module.layers])
     )
+    module.project_in.register_forward_hook(lambda _, args, output: entered.append(flat(output)))
 
     def outer(args, kwargs, output):
-        tables, rest = before.pop(), flat(args[0])
+        tables, rest = before.pop(), entered.pop()
         for (name, _), table, indices in zip(
             residual_layers(module).items(), tables, output[1].unbind(-1), strict=True
         ):
-            codes = table[indices.flatten()]
+            if (indices < 0).all():
+                continue
+            codes = table[indices.flatten().clamp(min=0)]
             seen(name, Tokens(indices.flatten(), rest, codes))
             rest = rest - codes
 
@@ -166,6 +174,7 @@ LUCIDRAINS = {
     "affine": vq(tables=effective, affine_param=True),
     "bridge": vq(tables=effective, vq_bridge=lambda: nn.Sequential(nn.Linear(D, 8), nn.SiLU(), nn.Linear(8, D))),
     "top k": vq(call=lambda vq, x: vq(x, topk=3)),
+    "top k masked": vq(call=lambda vq, x: vq(x, topk=3, mask=mask((7, 3)))),
     "stochastic": vq(stochastic_sample_codes=True),
     "directional": vq(directional_reparam=True, threshold_ema_dead_code=2),
     "threshold": vq(threshold_ema_dead_code=2),
@@ -175,6 +184,11 @@ LUCIDRAINS = {
     "residual implicit": residual(tables=first_table, implicit_neural_codebook=True),
     "residual beams": residual(spy=spy_beams, beam_size=2),
     "residual beams shared": residual(spy=spy_beams, beam_size=2, shared_codebook=True),
+    "residual beams projected": residual(spy=spy_beams, beam_size=2, codebook_dim=3),
+    "residual beams masked": residual(spy=spy_beams, beam_size=2, call=lambda vq, x: vq(x, mask=mask((7, 3)))),
+    "residual beams dropped": residual(spy=spy_beams, beam_size=2, quantize_dropout=True),
+    "residual projected": residual(codebook_dim=3),
+    "residual masked": residual(call=lambda vq, x: vq(x, mask=mask((7, 3)))),
     "residual cosine": residual(use_cosine_sim=True),
     "residual diveq": residual(diveq=True),
     "grouped residual": Stranger(
@@ -188,6 +202,12 @@ LUCIDRAINS = {
         (2, D, 8),
         lambda module, seen: spy_inner(module.vq, seen, "vq.vq"),
         lambda module: raw_tables(module.vq, "vq.vq"),
+    ),
+    "hierarchical separate": Stranger(
+        lambda: HierarchicalVQ(dim=D, codebook_size=K, scales=(2, 4, 8), shared_codebook=False),
+        (2, D, 8),
+        lambda module, seen: [spy_inner(each, seen, f"vq.vqs.{n}") for n, each in enumerate(module.vqs)],
+        lambda module: {f"vq.vqs.{n}": each._codebook.embed.detach()[0] for n, each in enumerate(module.vqs)},
     ),
     "random projection": Stranger(
         lambda: RandomProjectionQuantizer(dim=D, codebook_size=K, codebook_dim=3, num_codebooks=2),

@@ -130,8 +130,10 @@ def test_a_dropped_layer_is_not_read():
 
 def test_decoding_alone_is_not_read():
     model = TABLES["residual dac"].host()
-    readings, _ = readings_of(find_codebooks(model))
+    codebooks = find_codebooks(model)
+    readings, _ = readings_of(codebooks)
     codes = model(TABLES["residual dac"].batches()[0])[1]
     readings.clear()
     model.vq.from_codes(codes)
     assert not readings
+    assert not held(list(codebooks.values()), set())

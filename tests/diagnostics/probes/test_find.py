@@ -109,6 +109,28 @@ def test_what_looks_codes_up_drops_out_at_its_first_call(deceiver):
         model(torch.arange(K))
 
 
+class Positions(nn.Module):
+    """An embedding of positions, which is given latents and returns latents."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10, D)
+
+    def forward(self, x):
+        return x + self.embedding(torch.arange(x.shape[1]))
+
+
+def test_positions_drop_out_at_their_first_call():
+    model = nn.ModuleDict({"positions": Positions(), "vq": VectorQuantize(dim=D, codebook_size=K)})
+    found = find_codebooks(model)
+    readings_of({"positions": found["positions"]})
+    with pytest.raises(NotAQuantizerError, match="not explained by its 10 codes") as why:
+        model["positions"](torch.randn(2, 10, D))
+    found.drop("positions", str(why.value))
+    assert list(found) == ["vq"]
+    assert found.unread.keys() == {"positions"}
+
+
 class Statistics(nn.Module):
     """A table with counts, and no way to quantize."""
 

@@ -149,7 +149,7 @@ def test_a_renamed_copy_is_recognised_too(name):
     assert readings
 
 
-@pytest.mark.parametrize("name", [name for name in READ if name != "lucidrains hierarchical"])  # it knows no autocast
+@pytest.mark.parametrize("name", [name for name in READ if "hierarchical" not in name])  # it knows no autocast
 def test_coarse_arithmetic_is_no_reason_to_refuse(name):
     read = {}
     for coarse in (False, True):
