@@ -1,6 +1,6 @@
 """What moves the codes of each model and pulls its encoder, side by side: the recorded tables in a row each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,12 +26,11 @@ NOTES = [
 ]
 
 
-def mechanisms(groups: Mapping[str, Sequence[RunFacts]], folder: Path) -> Table:
-    """One row per codebook of every run; a dash where something was not recorded."""
+def mechanisms(runs: Sequence[tuple[str, RunFacts]], folder: Path) -> Table:
+    """One row per codebook of every run, each with what it is called; a dash where something was not recorded."""
     rows = [
-        {"run": name if len(group) == 1 else f"{name}, {fact.name}", "codebook": codebook, **_row(fact.run, codebook)}
-        for name, group in groups.items()
-        for fact in group
+        {"run": name, "codebook": codebook, **_row(fact.run, codebook)}
+        for name, fact in runs
         for codebook in fact.run.codebook_names()
     ]
     frame = pd.DataFrame(rows)

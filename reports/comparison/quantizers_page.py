@@ -20,7 +20,7 @@ from ..page import logged
 from ..page.facts import SEVERITIES, RunFacts, number
 from ..page.heat import Heat
 from ..page.run_sections import not_measured
-from ..page.sections import Panel, Section, Table, hang, lay, write_page
+from ..page.sections import Panel, Section, hang, lay, write_page
 from ..page.tables import METRICS
 from ..page.words import counted
 from . import curves
@@ -65,24 +65,35 @@ def ablation_sections(runs: list[RunDirectory], folder: Path, progress: Callable
     short = Section("In short", text=[f"{both} ({seeds})."])
     own = {name: group for name, group in groups.items() if group[0].run.has_config}
     if len(own) < len(groups):
-        short.text.append(
-            f"vqtool did not train {', '.join(name for name in groups if name not in own)}: there are no losses,"
-            " samples and evaluations of them here."
-        )
-        short.tables += [_traced(groups, folder), mechanisms(groups, folder)]
+        _add_strangers(short, groups, folder)
     sections = [short]
     if own:
-        trained = [fact for group in own.values() for fact in group]
-        # What the table misses stands beneath it.
-        short.missing += differences(trained) + not_measured(facts, told={("test", metric.key) for metric in METRICS})
-        short.tables.append(lay(comparison([fact.run for fact in trained]), "Comparison", "comparison", folder))
+        _add_comparison(short, own, folder)
         sections += [_training_section(own, folder), reconstructions(own, folder)]
-    sections += [
-        _codebook(number, groups, folder, progress) for number in range(max(map(_codebooks, facts), default=0))
-    ]
-    if not any(map(_codebooks, facts)):
+    most = max((len(_traces(fact)) for fact in facts), default=0)
+    sections += [_codebook(number, groups, folder, progress) for number in range(most)]
+    if not any(fact.run.codebook_names() for fact in facts):
         sections.append(Section("Codebooks", missing=["No codebook trace yet in any run."]))
     return sections + [_run(fact, folder) for fact in facts]
+
+
+def _add_strangers(short: Section, groups: Groups, folder: Path) -> None:
+    """What models that vqtool did not train have in common with all others: their records."""
+    strangers = [name for name, group in groups.items() if not group[0].run.has_config]
+    short.text.append(
+        f"vqtool did not train {', '.join(strangers)}: there are no losses, samples and evaluations of them here."
+    )
+    named = [*_named(groups)]
+    short.tables.append(overview([(name, one) for name, fact in named for one in uses(fact.run)], folder))
+    if recorded := [(name, fact) for name, fact in named if fact.last_record]:
+        short.tables.append(mechanisms(recorded, folder))
+
+
+def _add_comparison(short: Section, own: Groups, folder: Path) -> None:
+    """The table of evaluations; what it misses stands beneath it."""
+    facts = [fact for group in own.values() for fact in group]
+    short.missing += differences(facts) + not_measured(facts, told={("test", metric.key) for metric in METRICS})
+    short.tables.append(lay(comparison([fact.run for fact in facts]), "Comparison", "comparison", folder))
 
 
 def _kind(groups: Groups) -> str:
@@ -90,19 +101,16 @@ def _kind(groups: Groups) -> str:
     return "quantizer" if all(fact.run.has_config for group in groups.values() for fact in group) else "model"
 
 
-def _codebooks(fact: RunFacts) -> int:
-    return len(fact.run.codebooks())
+def _traces(fact: RunFacts) -> list[Path]:
+    """The traces of a run, unless it is a single pass of a trained model, which has no course over time."""
+    return fact.run.codebooks() if fact.run.has_config or fact.last_record else []
 
 
-def _traced(groups: Groups, folder: Path) -> Table:
-    """The codebooks of all runs, of which a trace is what they have in common."""
-    several = [
-        (name if len(group) == 1 else f"{name}, {fact.name}", one)
-        for name, group in groups.items()
-        for fact in group
-        for one in uses(fact.run)
-    ]
-    return overview(several, folder)
+def _named(groups: Groups) -> Iterator[tuple[str, RunFacts]]:
+    """Every run with what it is called: by its group, and by its own name where that has several."""
+    for name, group in groups.items():
+        for fact in group:
+            yield name if len(group) == 1 else f"{name}, {fact.name}", fact
 
 
 def _training_section(groups: Groups, folder: Path) -> Section:
@@ -136,7 +144,7 @@ def _training(groups: Groups) -> Iterator[Panel]:
 def _codebook(number: int, groups: Groups, folder: Path, progress: Callable[[str], None]) -> Section:
     """The first codebook of every run, or the second and so on: models of others have other names for them."""
     traces = {
-        fact: fact.run.codebooks()[number] for group in groups.values() for fact in group if number < _codebooks(fact)
+        fact: found[number] for group in groups.values() for fact in group if number < len(found := _traces(fact))
     }
     names = dict.fromkeys(trace.name for trace in traces.values())
     section = Section(f"Codebook {', '.join(names)}")

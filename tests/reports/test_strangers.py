@@ -12,7 +12,7 @@ from synthetic_stranger import write_stranger
 
 from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.recording.records import CodebookRecord
-from vqtool.diagnostics.recording.rows import BoundaryRow, DigitsRow
+from vqtool.diagnostics.recording.rows import BoundaryRow, DigitsRow, GeometryRow
 from vqtool.diagnostics.recording.sinks import TraceSink
 from vqtool.diagnostics.run import RunDirectory, find_runs
 from vqtool.reports import write_report
@@ -163,11 +163,15 @@ def test_a_pass_of_a_trained_model_is_shown_as_one(tmp_path):
     nothing = np.full(4, np.nan, np.float32)
     norm = np.ones(4, np.float32)
     sink.write(CodebookRecord("vq", 0, 16, hits, norm, norm, nothing, nothing, nothing, nothing))
+    for scale in (1.0, 2.0, 3.0):  # of every batch
+        sink.write_row(GeometryRow(codebook="vq", step=0, sample=8, scale=scale))
     sink.flush()
     write_report(run.path)
     text = text_of(run)
     assert "one pass of a trained model, measured without training" in text
     assert "Codebook vq used 2 of 4 codes over the whole pass (8 tokens" in text
+    assert "since when" not in text
+    assert pd.read_csv(run.report / "tables" / "vq-geometry.csv")["scale"].tolist() == [3.0]
     assert "<b>2 of 4</b>codes used (50.0%)" in text
     assert drawn(run, "vq") == {"rank-frequency", "norm-histogram", "norm-against-hits"}
 
@@ -206,6 +210,17 @@ def test_a_stranger_beside_our_runs_is_compared_by_its_trace_and_never_mixed_wit
     assert "2 runs, 2 models (ema: n = 1, folder ema: n = 1)" in text
     assert pd.read_csv(tmp_path / "report" / "tables" / "comparison.csv")["quantizer"].tolist() == ["ema"]
     assert pd.read_csv(tmp_path / "report" / "tables" / "codebooks.csv")["run"].tolist() == ["ema", "folder ema"]
+
+
+def test_passes_of_trained_models_are_compared_in_numbers_and_not_over_time(tmp_path):
+    for name in ("a", "b"):
+        sink, norm = TraceSink(tmp_path / name), np.ones(4, np.float32)
+        sink.write(CodebookRecord("vq", 0, 16, np.array([6, 2, 0, 0]), *[norm] * 6))
+        sink.flush()
+    text = write_report(tmp_path).read_text()
+    assert pd.read_csv(tmp_path / "report" / "tables" / "codebooks.csv")["codes_used"].tolist() == [2, 2]
+    assert "<img" not in text
+    assert 'class="missing"' not in text
 
 
 def test_a_folder_that_is_no_run_is_refused_with_what_would_make_it_one(tmp_path):
