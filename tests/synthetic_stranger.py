@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from synthetic import dying_hits, write_trace
 
-from vqtool.diagnostics.recording.rows import BoundaryRow, LatentsRow, MovementRow, Row
+from vqtool.diagnostics.recording.rows import BoundaryRow, LatentsRow, MovementRow, Row, TermRow
 from vqtool.diagnostics.recording.sinks import TraceSink
 from vqtool.diagnostics.recording.snapshots import Snapshot, geometry_row
 from vqtool.diagnostics.run import RunDirectory
@@ -60,11 +60,16 @@ def rows(codebook: str) -> Iterator[Row]:
             grad_share=0.5,
             attraction=0.01,
             attraction_r2=0.7,
+            code_velocity=0.01,
+            centroid_velocity=0.03,
             in_optimizer=True,
             lr=0.001 if step < 20 else 0.0005,
             weight_decay=0.01,
             attached_late=False,
         )
+        for term, weight in (("reconstruction", 1.0), ("commitment", 0.25)):
+            told = {"value": 0.1, "grad_norm": 0.01, "weighted_grad_norm": 0.01 * weight}
+            yield TermRow(codebook=codebook, step=step, term=term, weight=weight, **told)
     for step in (20, 40, 60):
         yield LatentsRow(
             codebook=codebook, step=step, window=20, tokens=40960, mean_norm=step / 20, spread=1.0, centre_norm=0.1

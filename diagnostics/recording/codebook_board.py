@@ -10,7 +10,7 @@ from .board import BoardSink
 from .heatmap import Heatmap
 from .records import CodebookRecord
 from .rows import Row
-from .scalars import finite, scalars
+from .scalars import finite
 from .trace import hits_in_time
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class TensorBoardSink(BoardSink[CodebookRecord]):
 
     def write_row(self, row: Row) -> None:
         """Every number of a row, such as ``boundary/quantize/ratio``, and what it names where that has changed."""
-        for tag, value in scalars(row).items():
+        for tag, value in row.scalars().items():
             self.writer.add_scalar(tag, value, row.step)
         for name in row.columns():
-            tag, value = f"{row.table}/{row.codebook}/{name}", getattr(row, name)
+            tag, value = f"{row.place}/{name}", getattr(row, name)
             if isinstance(value, str) and self._names.get(tag) != value:
                 self.writer.add_text(tag, value, row.step)
                 self._names[tag] = value
@@ -90,6 +90,10 @@ CHARTS: dict[str, dict[str, tuple[str, list[str]]]] = {
         "distance of a step": ("movement", ["moved_mean", "moved_median_used", "moved_max"]),
         "attraction to the latents, and its R2": ("movement", ["attraction", "attraction_r2"]),
         "share of codes that moved, that have a gradient": ("movement", ["moved_share", "grad_share"]),
+        "velocity of codes, and of the centroids of their latents": (
+            "movement",
+            ["code_velocity", "centroid_velocity"],
+        ),
         "learning rate": ("movement", ["lr"]),
     },
     "Latents and geometry": {

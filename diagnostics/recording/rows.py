@@ -36,13 +36,16 @@ class Row:
         """Unit and meaning of each column, in their order on disk, without ``step``."""
         return {f.name: (f.metadata["unit"], f.metadata["meaning"]) for f in fields(cls) if f.metadata}
 
+    @property
+    def place(self) -> str:
+        """Where its numbers stand among those of other rows, such as ``boundary/quantize``."""
+        return f"{self.table}/{self.codebook}"
+
     def scalars(self) -> dict[str, float]:
         """Its numbers by their full names, such as ``boundary/quantize/ratio``, without what was not measured."""
         values = {name: getattr(self, name) for name in self.columns()}
         return {
-            f"{self.table}/{self.codebook}/{name}": float(value)
-            for name, value in values.items()
-            if isinstance(value, int | float)
+            f"{self.place}/{name}": float(value) for name, value in values.items() if isinstance(value, int | float)
         }
 
 
@@ -157,6 +160,24 @@ class GeometryRow(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TermRow(Row):
+    """What one term of the loss asks of the encoder, in one optimizer step; only where the terms were named."""
+
+    table = "terms"
+    cost = "steps 1 to 4, then every hundredth; a backward pass to the latents for each term"
+
+    term: str | None = column("name", "as its user named it")
+    weight: float | None = column("1", "by which it enters the loss")
+    value: float | None = column("loss", "before weighting")
+    grad_norm: float | None = column("loss / latent", "norm of its gradient at the latents, before weighting")
+    weighted_grad_norm: float | None = column("loss / latent", "the same times the weight")
+
+    @property
+    def place(self) -> str:
+        return f"{super().place}/{self.term}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class DigitsRow(Row):
     """The codes of an implicit codebook (FSQ, LFQ, BSQ) in one window, digit by digit.
 
@@ -177,5 +198,5 @@ class DigitsRow(Row):
 
 #: Every table that a run has besides its trace, by its name.
 TABLES: dict[str, type[Row]] = {
-    kind.table: kind for kind in (BoundaryRow, MovementRow, LatentsRow, GeometryRow, DigitsRow)
+    kind.table: kind for kind in (BoundaryRow, MovementRow, LatentsRow, GeometryRow, DigitsRow, TermRow)
 }

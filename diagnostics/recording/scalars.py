@@ -8,23 +8,15 @@ from numpy.typing import NDArray
 
 from .. import stats
 from .records import CodebookRecord, Record, TokenRecord
-from .rows import Row
 
 #: The columns of a second stage's tokens that are norms of the rows of a table.
 TOKEN_NORMS = [name for name in TokenRecord.columns() if name.endswith("_norm")]
 
 
 @singledispatch
-def scalars(record: Record | Row) -> dict[str, float]:
+def scalars(record: Record) -> dict[str, float]:
     """Numbers of a record by their full names, such as ``codebook/quantize/perplexity_window``; all of them finite."""
     raise TypeError(f"no scalars are known of a {type(record).__name__}")
-
-
-@scalars.register
-def _(row: Row) -> dict[str, float]:
-    values = {name: getattr(row, name) for name in row.columns()}
-    numbers = {name: value for name, value in values.items() if type(value) in (int, float)}
-    return _named(f"{row.table}/{row.codebook}", numbers)
 
 
 @scalars.register

@@ -12,6 +12,7 @@ from .measured import brief, draw_lines, last, there
 
 MOVED = {"moved_mean": "mean, all codes", "moved_median_used": "median, used codes", "moved_max": "largest"}
 ATTRACTION = ("attraction", "attraction_r2")
+VELOCITIES = {"code_velocity": "codes", "centroid_velocity": "centroids of their latents"}
 SHARES = {"moved_share": "codes that moved", "grad_share": "codes with a gradient"}
 
 
@@ -49,8 +50,12 @@ def moved(frame: pd.DataFrame) -> Figure:
 
 @theme()
 def attraction(frame: pd.DataFrame) -> Figure:
-    """The slope of the movement on the way to the centroid, and how much of the movement that explains."""
-    figure, (slope, explained) = stacked(2)
+    """The slope of the movement on the way to the centroid, what it explains, and how fast both go."""
+    follows = there(frame, *VELOCITIES)
+    figure, (slope, explained, *rest) = stacked(2 + follows, height=1.9)
+    for axes in rest:
+        draw_lines(axes, frame, VELOCITIES, log=True)
+        axes.set_ylabel("latent units / step")
     draw_lines(slope, frame, {"attraction": "attraction"}, log=True)
     slope.set_ylabel("share of the way")
     draw_lines(explained, frame, {"attraction_r2": "R²"})
@@ -89,11 +94,21 @@ def _optimizer(frame: pd.DataFrame) -> str:
     return text
 
 
+def _velocities(frame: pd.DataFrame) -> str:
+    if not there(frame, *VELOCITIES):
+        return ""
+    codes, centroids = (frame[name].median() for name in VELOCITIES)
+    return (
+        f" From look to look the most used codes go {brief(codes)} a step and the centroids of their latents"
+        f" {brief(centroids)} (medians): codes that go slower lag behind."
+    )
+
+
 def _attraction_caption(frame: pd.DataFrame) -> str:
     return (
         "The movement of used codes regressed on the way to the centroid of their latents of the step: attraction 0.01"
         f" is a hundredth of the way, as an EMA of decay 0.99 goes. At step {frame.index[-1]:,}:"
-        f" {brief(last(frame, 'attraction'))}; it explains {brief(last(frame, 'attraction_r2'))} of the movement"
-        " (R²). An attraction below about 0.0015 was too slow for the encoder in small models; a low R² says that"
-        " something else moves the codes, such as the momentum of Adam or weight decay."
+        f" {brief(last(frame, 'attraction'))}; it explains {brief(last(frame, 'attraction_r2'))} of the movement (R²)."
+        f"{_velocities(frame)} An attraction below about 0.0015 was too slow for the encoder in small models; a low R²"
+        " says that something else moves the codes, such as the momentum of Adam or weight decay."
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...diagnostics.errors import InputError
-from ...diagnostics.recording.rows import BoundaryRow, DigitsRow, GeometryRow, LatentsRow, MovementRow, Row
+from ...diagnostics.recording.rows import BoundaryRow, DigitsRow, GeometryRow, LatentsRow, MovementRow, Row, TermRow
 from ...diagnostics.recording.trace import CodebookTrace
 from ...diagnostics.run import RunDirectory
 from ..page.records import read_rows
@@ -24,6 +24,7 @@ from .measured import single_row
 from .movement import movement_panels, unmoved
 from .panels import trace_panels
 from .snapshots import snapshot_panels
+from .terms import terms_panels, terms_table
 
 #: The tables that are drawn over the steps, each with its figures.
 CURVES: dict[type[Row], Callable[[str, pd.DataFrame], Iterator[Panel]]] = {
@@ -52,6 +53,10 @@ def codebook_section(run: RunDirectory, codebook: str, folder: Path) -> Section:
             elif len(rows):
                 section.pictures += hang(panels(codebook, rows), folder)
     with _going_on(section):
+        if len(rows := read_rows(run, TermRow, codebook)):
+            section.pictures += hang(terms_panels(codebook, rows), folder)
+            section.tables.append(terms_table(codebook, rows, folder))
+    with _going_on(section):
         section.text += unmoved(read_rows(run, MovementRow, codebook))
     _add_digits(section, run, codebook, folder)
     _add_geometry(section, run, codebook, folder, end)
@@ -66,7 +71,9 @@ def _add_digits(section: Section, run: RunDirectory, codebook: str, folder: Path
 
 def _add_geometry(section: Section, run: RunDirectory, codebook: str, folder: Path, end: Recent | None) -> None:
     with _going_on(section):
-        if len(rows := read_rows(run, GeometryRow, codebook)):
+        rows = read_rows(run, GeometryRow, codebook)
+        rows = rows[~rows.index.duplicated(keep="last")]  # a single pass has one of every batch
+        if len(rows):
             section.pictures += hang(geometry_panels(codebook, rows), folder)
             section.tables.append(geometry_table(codebook, rows, folder))
     with _going_on(section):

@@ -15,13 +15,11 @@ from ...diagnostics.run import RunDirectory
 def read_rows(run: RunDirectory, kind: type[Row], codebook: str) -> pd.DataFrame:
     """The rows of one codebook by step, with every column of today; what was not measured is NaN.
 
-    Of a step with several rows, such as the batches of a single pass, the last one counts.
-
     Raises:
         InputError: A part cannot be read.
     """
     frame = read_table(run.table(kind.table) / codebook).set_index("step")
-    return frame[~frame.index.duplicated(keep="last")].reindex(columns=[*kind.columns()])
+    return frame.reindex(columns=[*kind.columns()])
 
 
 def codebook_size(run: RunDirectory, codebook: str) -> int:

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vqtool.diagnostics import CodebookMonitor
 from vqtool.diagnostics.recording.codebook_board import CHARTS, HEATMAP, TensorBoardSink, add_layout
 from vqtool.diagnostics.recording.records import CodebookRecord
-from vqtool.diagnostics.recording.rows import TABLES, BoundaryRow, LatentsRow
+from vqtool.diagnostics.recording.rows import TABLES, BoundaryRow, LatentsRow, TermRow
 from vqtool.diagnostics.recording.scalars import scalars
 from vqtool.diagnostics.recording.sinks import TraceSink
 from vqtool.diagnostics.run import RunDirectory
@@ -168,6 +168,15 @@ def test_every_number_of_a_row_is_a_curve_and_what_was_not_measured_is_none(tmp_
     found = read(tmp_path)
     assert set(found.Tags()["scalars"]) == {"boundary/vq.0/ratio", "boundary/vq.0/tokens", "latents/vq.0/spread"}
     assert [(point.step, point.value) for point in found.Scalars("boundary/vq.0/ratio")] == [(10, 0.5), (20, 0.25)]
+
+
+def test_two_terms_of_a_step_have_a_curve_each(tmp_path):
+    with SummaryWriter(str(tmp_path)) as writer:
+        sink = TensorBoardSink(writer)
+        for term, weight in (("rec", 1.0), ("commit", 0.25)):
+            sink.write_row(TermRow(codebook="vq", step=1, term=term, weight=weight))
+    found = read(tmp_path)
+    assert [found.Scalars(f"terms/vq/{term}/weight")[0].value for term in ("rec", "commit")] == [1.0, 0.25]
 
 
 def test_the_name_of_the_estimator_is_told_when_it_changes(tmp_path):
