@@ -29,7 +29,8 @@ def terms_panels(codebook: str, frame: pd.DataFrame) -> Iterator[Panel]:
 
 def by_term(frame: pd.DataFrame) -> pd.DataFrame:
     """The weighted norms, a column for each term."""
-    return frame.pivot_table(index=frame.index, columns="term", values="weighted_grad_norm", aggfunc="last", sort=False)
+    flat = frame.reset_index()
+    return flat.pivot_table(index="step", columns="term", values="weighted_grad_norm", aggfunc="last", sort=False)
 
 
 @theme()
