@@ -36,31 +36,46 @@ CURVES: dict[type[Row], Callable[[str, pd.DataFrame], Iterator[Panel]]] = {
 
 def codebook_section(run: RunDirectory, codebook: str, folder: Path) -> Section:
     """Figures and tables of one codebook; one file that is broken hides nothing but what is in it."""
-    section, end = Section(f"Codebook {codebook}"), None
-    if (run.trace / codebook).is_dir():
-        with _going_on(section):
-            trace = CodebookTrace.load(run.trace / codebook, ["norm", "grad_norm", "pull_norm", "resets"])
-            end = recent(trace)
-            section.text += unknowns(trace)
-            section.pictures += hang(trace_panels(trace, end), folder)
-    else:
+    section = Section(f"Codebook {codebook}")
+    end = _add_trace(section, run, codebook, folder)
+    _add_curves(section, run, codebook, folder)
+    _add_terms(section, run, codebook, folder)
+    _add_digits(section, run, codebook, folder)
+    _add_geometry(section, run, codebook, folder, end)
+    return section
+
+
+def _add_trace(section: Section, run: RunDirectory, codebook: str, folder: Path) -> Recent | None:
+    """What the trace shows, and its last records; None where there is none."""
+    if not (run.trace / codebook).is_dir():
         section.text.append("It has too many codes to count each of them: its digits are counted, and no code alone.")
+        return None
+    with _going_on(section):
+        trace = CodebookTrace.load(run.trace / codebook, ["norm", "grad_norm", "pull_norm", "resets"])
+        end = recent(trace)
+        section.text += unknowns(trace)
+        section.pictures += hang(trace_panels(trace, end), folder)
+        return end
+    return None
+
+
+def _add_curves(section: Section, run: RunDirectory, codebook: str, folder: Path) -> None:
     for kind, panels in CURVES.items():
         with _going_on(section):
             rows = read_rows(run, kind, codebook)
+            if kind is MovementRow:
+                section.text += unmoved(rows)
             if len(rows) == 1:
                 section.tables.append(single_row(rows, kind, codebook, folder))
             elif len(rows):
                 section.pictures += hang(panels(codebook, rows), folder)
+
+
+def _add_terms(section: Section, run: RunDirectory, codebook: str, folder: Path) -> None:
     with _going_on(section):
         if len(rows := read_rows(run, TermRow, codebook)):
             section.pictures += hang(terms_panels(codebook, rows), folder)
             section.tables.append(terms_table(codebook, rows, folder))
-    with _going_on(section):
-        section.text += unmoved(read_rows(run, MovementRow, codebook))
-    _add_digits(section, run, codebook, folder)
-    _add_geometry(section, run, codebook, folder, end)
-    return section
 
 
 def _add_digits(section: Section, run: RunDirectory, codebook: str, folder: Path) -> None:
