@@ -55,23 +55,6 @@ class Snapshot:
         table = None if codes is None else on_host(codes.float())
         return cls(codebook, step, latents, on_host(reading.indices[taken]), assigned, table)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The snapshot in plain tensors, for a checkpoint."""
-        import torch
-
-        arrays = {name: getattr(self, name) for name in ("latents", "indices", "assigned", "codes")}
-        kept = {name: None if array is None else torch.from_numpy(array) for name, array in arrays.items()}
-        return {"codebook": self.codebook, "step": self.step, **kept}
-
-    @classmethod
-    def from_state_dict(cls, state: dict[str, Any]) -> "Snapshot":
-        """The snapshot of which ``state_dict`` was kept."""
-        from torch import Tensor
-
-        from .sums import on_host
-
-        return cls(**{name: on_host(kept) if isinstance(kept, Tensor) else kept for name, kept in state.items()})
-
 
 def geometry_row(snapshot: Snapshot) -> GeometryRow:
     """What the geometry of a snapshot says; columns that need a table of codes are null without one.
