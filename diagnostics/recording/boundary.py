@@ -32,6 +32,7 @@ class Crossing:
         self.counted = reading.counted
         self.latents, self.codes = reading.latents, reading.codes
         self.outside = entering.tokens(entering.tensor.detach())
+        leaving.tokens(leaving.tensor.detach())  # what cannot be done of a gradient fails here, not in a backward pass
         self.half = torch.float16 in (entering.tensor.dtype, leaving.tensor.dtype)
         self.decoder: Tensor | None = None
         self.encoder: Tensor | None = None

@@ -179,11 +179,16 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         except NotAQuantizerError as error:
             self._drop(name, str(error))
         except InputError as error:
-            if self.on_error == "raise":
-                raise
-            if name not in self._broken:
-                self._broken[name] = str(error)
-                warnings.warn(f"vqtool records {name} no longer: {error}", stacklevel=2)
+            self._give_up(name, error)
+        except Exception as error:
+            self._give_up(name, InputError(f"{name} cannot be read: {_in_short(error)}"))
+
+    def _give_up(self, name: str, error: InputError) -> None:
+        if self.on_error == "raise":
+            raise error
+        if name not in self._broken:
+            self._broken[name] = str(error)
+            warnings.warn(f"vqtool records {name} no longer: {error}", stacklevel=2)
 
     def _drop(self, name: str, why: str) -> None:
         """Watch no longer what turned out to be no quantizer; nothing is wrong with it."""
@@ -229,3 +234,8 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
             watched.load_state_dict(kept)
         if self._reference is not None and state.get("reference"):
             self._reference.load_state_dict(state["reference"])
+
+
+def _in_short(error: Exception) -> str:
+    """Its kind and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -69,10 +69,12 @@ class CodebookWatch:
 
     def add(self, reading: CodebookReading, step: int) -> None:
         """Take in one forward of optimizer step ``step``, counted from 1."""
+        if len(reading.indices) == 0:
+            return
+        codes = None if self.codebook.computed else self._codes()
         window = self._opened(reading)
         first = window.forwards_open == 0
         window.add(reading)
-        codes = None if self.codebook.computed else self._codes()
         if self._jumps is not None and codes is not None and isinstance(window, Window):
             window.see_jumps(*self._jumps.look(codes, reading))
         if self.detail is None or self._latents is None:

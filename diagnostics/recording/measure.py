@@ -129,7 +129,7 @@ def _reader(watched: CodebookWatch, number: int) -> Callable[[Call], None]:
         with suppress(NotAQuantizerError):  # it is not among the measured then
             reading = watched.codebook.read(number, call)
             if reading is not None:
-                watched.add(reading, step=1)
+                watched.add(reading, step=1 if watched.window is None else 3)  # of the first batch alone a snapshot
 
     return on_return
 
