@@ -23,12 +23,6 @@ class Autoencoder(nn.Module):
         return F.mse_loss(self.decoder(quantized), x) + commitment.sum()
 
 
-def batch():
-    """32 sequences of 16 tokens, each token near one of the clusters."""
-    centres = CLUSTERS[torch.randint(len(CLUSTERS), (32, 16))]
-    return centres + 0.1 * torch.randn(32, 16, 12)
-
-
 def main(folder):
     torch.manual_seed(0)
     model = Autoencoder()
@@ -37,7 +31,8 @@ def main(folder):
 
     monitor = CodebookMonitor(model, optimizer, [TraceSink(folder)], every=80)
     for _ in range(160):
-        loss = model(batch())
+        x = CLUSTERS[torch.randint(100, (32, 16))] + 0.1 * torch.randn(32, 16, 12)  # 32 sequences of 16 tokens
+        loss = model(x)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
