@@ -26,9 +26,14 @@ class Crossing:
         reading: What was read of it.
         entering: Where the gradient g_z to the encoder is read.
         leaving: Where the gradient g_q from the decoder is read.
+
+    Attributes:
+        paused: Whether gradients that come by are left alone: those of a single term, not of the loss.
     """
 
     def __init__(self, reading: CodebookReading, entering: Live, leaving: Live):
+        self.entering = entering
+        self.paused = False
         self.counted = reading.counted
         self.latents, self.codes = reading.latents, reading.codes
         self.outside = entering.tokens(entering.tensor.detach())
@@ -39,10 +44,12 @@ class Crossing:
         self._handles = [*_hooked(leaving, self._add_decoder), *_hooked(entering, self._add_encoder)]
 
     def _add_decoder(self, gradient: Tensor) -> None:
-        self.decoder = gradient if self.decoder is None else self.decoder + gradient
+        if not self.paused:
+            self.decoder = gradient if self.decoder is None else self.decoder + gradient
 
     def _add_encoder(self, gradient: Tensor) -> None:
-        self.encoder = gradient if self.encoder is None else self.encoder + gradient
+        if not self.paused:
+            self.encoder = gradient if self.encoder is None else self.encoder + gradient
 
     def close(self) -> None:
         """Await no more."""
@@ -87,6 +94,11 @@ class Boundary:
         if reading.entering is not None and reading.leaving is not None:
             self._open.append(Crossing(reading, reading.entering, reading.leaving))
             self._dim = reading.latents.shape[1]
+
+    @property
+    def crossings(self) -> list[Crossing]:
+        """The forwards of the open step whose gradients are awaited."""
+        return self._open
 
     def drop(self) -> None:
         """Await no more: the step was skipped."""

@@ -24,6 +24,7 @@ from .sinks import Sink
 from .snapshots import Snapshot
 from .step_monitor import Optimizers, StepMonitor
 from .sums import on_host
+from .terms import LossTerms
 
 OnError = Literal["raise", "warn"]
 
@@ -90,7 +91,10 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         self._unseen: set[str] = set()
         self._ranks = RankCall()
         self._handles: list[Any] = []
-        self._reference = reference and ReferenceBatch(model, reference, self.codebooks)
+        self._model = model
+        self._reference: ReferenceBatch | None = None
+        if reference is not None:
+            self.watch_reference(reference)
         self.attach()
 
     def attach(self) -> None:
@@ -204,6 +208,26 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
                 " be seen; leave it out with torch.compiler.disable",
                 stacklevel=2,
             )
+
+    def loss_terms(self, terms: LossTerms) -> None:
+        """Tell of the terms of the loss, before its backward pass: what each asks of the encoder is recorded.
+
+            monitor.loss_terms({"reconstruction": (1.0, rec), "commitment": (0.25, commit)})
+
+        Costs a backward pass from each term to the latents, at the first four steps and then every hundredth.
+
+        Args:
+            terms: By name the weight of each and its value () before weighting, with its graph; of a micro-batch its
+                share in the step.
+        """
+        for name, watched in self.watches.items():
+            if name not in self._broken:
+                with self._giving_up(name):
+                    watched.add_terms(terms, self.step + 1)
+
+    def watch_reference(self, encode: Callable[[], Any]) -> None:
+        """Have ``encode`` run the model on the batch that records are compared by; see ``reference``."""
+        self._reference = ReferenceBatch(self._model, encode, self.codebooks)
 
     def count_resets(self, name: str, codes: Tensor) -> None:
         """Tell of ``codes`` (R,) that a remedy has just re-initialised; they are counted in the window that is open."""

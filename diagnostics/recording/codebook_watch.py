@@ -19,6 +19,7 @@ from .optimizer_steps import GradientState
 from .records import CodebookRecord
 from .rows import DigitsRow, GeometryRow, Row
 from .snapshots import Snapshot, geometry_row, snapshot_due
+from .terms import LossTerms, Terms
 
 
 class Detail(NamedTuple):
@@ -36,6 +37,10 @@ class Detail(NamedTuple):
     def due(self, step: int) -> bool:
         """Whether step ``step``, counted from 1, is looked at."""
         return step <= 4 or step % self.every == 0
+
+    def terms_due(self, step: int) -> bool:
+        """Whether the terms of the loss are, where they are named."""
+        return step <= 4 or step % (10 * self.every) == 0
 
 
 class CodebookWatch:
@@ -63,7 +68,7 @@ class CodebookWatch:
         self._snapshots: list[Snapshot] = []
         self._latents: Latents | None = None
         self._jumps: Jumps | None = Jumps()
-        self._boundary, self._movement = Boundary(), Movement(codebook, optimizers, late)
+        self._boundary, self._movement, self._terms = Boundary(), Movement(codebook, optimizers, late), Terms()
         self._gradient_state = GradientState()
         self._state: dict[str, Any] | None = None  # of a checkpoint, until there is a window to put it into
 
@@ -93,6 +98,11 @@ class CodebookWatch:
                 f"{self.name} has {len(codes):,} codes now and had {self.codebook.size:,}: attach a new monitor"
             )
         return codes
+
+    def add_terms(self, terms: LossTerms, step: int) -> None:
+        """Take in the terms of the loss of optimizer step ``step``, before its backward pass."""
+        if self.detail is not None and self.detail.terms_due(step):
+            self._terms.add(step, terms, self._boundary.crossings)
 
     def _take_snapshot(self, step: int, reading: CodebookReading, codes: Tensor | None) -> None:
         if rank_and_size()[0] == 0 and self.detail is not None:
@@ -183,7 +193,8 @@ class CodebookWatch:
             closed = self.window.close(self.name, step, resets_known=looked or self._jumps is None)
         else:
             closed = self.window.close(self.name, step)
-        rows: list[Row] = [*self._boundary.rows(self.name), *self._movement.rows(self.name)]
+        kinds = (self._boundary, self._movement, self._terms)
+        rows: list[Row] = [row for kind in kinds for row in kind.rows(self.name)]
         if self.detail is not None and self._latents is not None:
             rows.append(self._latents.close(self.name, step, closed.window, closed.forwards, **reference))
         if isinstance(closed, DigitsRow):
@@ -208,6 +219,7 @@ class CodebookWatch:
             "jumps": jumps,
             "boundary": self._boundary.state_dict(),
             "movement": self._movement.state_dict(),
+            "terms": self._terms.state_dict(),
             "snapshots": [snapshot.state_dict() for snapshot in self._snapshots],
         }
 
@@ -226,6 +238,7 @@ class CodebookWatch:
             self._latents.load_state_dict(state["latents"])
             self._boundary.load_state_dict(state["boundary"])
             self._movement.load_state_dict(state["movement"])
+            self._terms.load_state_dict(state["terms"])
             self._snapshots = [Snapshot.from_state_dict(kept) for kept in state.get("snapshots", [])]
             jumps = state["jumps"]
             self._jumps = None if jumps is None else Jumps()

@@ -153,6 +153,20 @@ class GeometryRow(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TermRow(Row):
+    """What one term of the loss asks of the encoder, in one optimizer step; only where the terms were named."""
+
+    table = "terms"
+    cost = "steps 1 to 4, then every hundredth; a backward pass to the latents for each term"
+
+    term: str | None = column("name", "as its user named it")
+    weight: float | None = column("1", "by which it enters the loss")
+    value: float | None = column("loss", "before weighting")
+    grad_norm: float | None = column("loss / latent", "norm of its gradient at the latents, before weighting")
+    weighted_grad_norm: float | None = column("loss / latent", "the same times the weight")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DigitsRow(Row):
     """The codes of an implicit codebook (FSQ, LFQ, BSQ) in one window, digit by digit.
 
@@ -173,5 +187,5 @@ class DigitsRow(Row):
 
 #: Every table that a run has besides its trace, by its name.
 TABLES: dict[str, type[Row]] = {
-    kind.table: kind for kind in (BoundaryRow, MovementRow, LatentsRow, GeometryRow, DigitsRow)
+    kind.table: kind for kind in (BoundaryRow, MovementRow, LatentsRow, GeometryRow, DigitsRow, TermRow)
 }

@@ -212,6 +212,7 @@ def test_a_run_folder_holds_what_the_house_says(run):
     assert {path.name for path in run.path.iterdir()} == {
         *("config.yaml", "environment.json", "metrics.jsonl", "evaluation-test.json", "DONE"),
         *("trace", "checkpoints", "tensorboard", "samples"),
+        *("boundary", "movement", "latents", "geometry", "terms", "snapshots"),
     }
     assert {path.name for path in run.checkpoints.iterdir()} == {"last.ckpt", "best.ckpt"}
     assert [path.name for path in run.samples.iterdir()] == ["reconstructions-0000003.png"]

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from ...diagnostics import CodebookMonitor
 from ...diagnostics.ranks import from_first_rank, mean_over_ranks, rows_of_all_ranks
-from ..data import Batches
+from ..data import Batches, Images
+from ..data.batches import spread
 from ..data.views import view_named
 from ..quantizers import REMEDIES, DeadCodeReset, LearnedQuantizer
 from ..quantizers.base import Quantizer, QuantizerOutput, to_tokens
 from ..quantizers.kmeans import kmeans
+from ..training.devices import gradients_by_hand
 from ..training.learner import Learner, Losses, mean_losses
 from ..training.optimization import adam
 from ..training.randomness import seeded
@@ -23,6 +25,8 @@ from .objective import Adversary, reconstruction_loss
 from .settings import AutoencoderConfig
 
 CODEBOOK = "quantize"
+#: Images of the validation split that are encoded for every record, to see codes and latents change.
+REFERENCE = 16
 
 
 class AutoencoderLearner(Learner[VQModel]):
@@ -50,6 +54,11 @@ class AutoencoderLearner(Learner[VQModel]):
         super().__init__(fabric, config, model, optimizer, monitor)
         self.adversary = self._adversary() if config.loss.disc_start is not None else None
         self._look_at_a_blank()
+
+    def watch_reference(self, images: Images) -> None:
+        """Have the instrument compare, from record to record, how ``REFERENCE`` of these images are encoded."""
+        chosen, _ = images.batch(spread(min(REFERENCE, len(images)), len(images)))
+        self.monitor.watch_reference(lambda: self.model.encode(self.view.load(chosen, self.fabric.device)))
 
     @torch.no_grad()
     def _look_at_a_blank(self) -> None:
@@ -142,7 +151,12 @@ class AutoencoderLearner(Learner[VQModel]):
     ) -> tuple[Tensor, Losses]:
         with self.fabric.autocast():
             nll, parts = self.reconstruction(images, reconstructions)
-            total = nll + self.config.loss.quantizer_weight * output.loss
+            weight, share = self.config.loss.quantizer_weight, 1 / self.config.train.accumulate
+            total = nll + weight * output.loss
+            with gradients_by_hand():
+                self.monitor.loss_terms(
+                    {"reconstruction": (1.0, share * nll), "quantizer": (weight, share * output.loss)}
+                )
             losses = _named("loss", {**parts, "nll": nll, "quantizer": output.loss}) | _named(
                 "quantizer", output.losses
             )

@@ -28,6 +28,7 @@ class AutoencoderStage:
             tell(self.images)
         self.batches = open_batches(fabric, config, self.images["train"])
         self.learner = AutoencoderLearner(fabric, config)
+        self.learner.watch_reference(self.images["validation"])
 
     def start(self) -> None:
         """Put the first codes in their places."""

@@ -331,3 +331,39 @@ def test_an_optimizer_that_has_taken_steps_before_is_told_of():
         optimizer.step()
     assert [row.attached_late for row in sink.table("movement")] == [True]
     assert not math.isnan(sink.records[0].hits.sum())
+
+
+def test_the_terms_of_the_loss_are_told_apart_where_they_are_named():
+    def rows(micro):
+        torch.manual_seed(0)
+        model, sink = Ours(), Records()
+        optimizer = torch.optim.Adam(model.parameters())
+        monitor = CodebookMonitor(model, optimizer, [sink], every=1)
+        for part in images(1)[0].chunk(micro):
+            z = model.encoder(part)
+            output = model.vq(z)
+            reconstruction = F.mse_loss(model.decoder(output.quantized), part)
+            monitor.loss_terms({"rec": (2.0, reconstruction / micro), "vq": (0.5, output.loss / micro)})
+            (2 * reconstruction / micro + 0.5 * output.loss / micro).backward()
+        optimizer.step()
+        return {row.term: row for row in sink.table("terms")}, sink.table("boundary")[0]
+
+    terms, boundary = rows(1)
+    torch.manual_seed(0)
+    model, (x,) = Ours(), images(1)
+    z = model.encoder(x)
+    output = model.vq(z)
+    reconstruction = F.mse_loss(model.decoder(output.quantized), x)
+    for name, weight, value in (("rec", 2.0, reconstruction), ("vq", 0.5, output.loss)):
+        norm = torch.autograd.grad(value, z, retain_graph=True)[0].norm().item()
+        assert terms[name].weight == weight
+        assert terms[name].value == pytest.approx(value.item(), rel=1e-5)
+        assert terms[name].grad_norm == pytest.approx(norm, rel=1e-5)
+        assert terms[name].weighted_grad_norm == pytest.approx(weight * norm, rel=1e-5)
+    # Taking the terms' gradients leaves the boundary's alone.
+    assert boundary.decoder_grad_norm == pytest.approx(terms["rec"].weighted_grad_norm, rel=1e-5)
+    assert boundary.commitment_grad_norm == pytest.approx(terms["vq"].weighted_grad_norm, rel=1e-4)
+    split, _ = rows(2)
+    for name in ("rec", "vq"):
+        assert split[name].value == pytest.approx(terms[name].value, rel=1e-5)
+        assert split[name].grad_norm == pytest.approx(terms[name].grad_norm, rel=1e-5)
