@@ -119,16 +119,18 @@ class ReaderCodebook(WatchedCodebook):
 def _end(given: Tensor, held: Any) -> Live | None:
     """Where the gradients of what a function gave are read: at itself, or at the tensor ``held`` that it is a view of.
 
-    A view that a function of the user's makes is no part of the model's graph.
+    A view that a function of the user's makes is no part of the model's graph. None for a copy: where it comes from
+    cannot be told.
     """
-    storage, found = given.untyped_storage().data_ptr(), [leaf for _, leaf in leaves(held)]
-    if any(leaf is given for leaf in found):
+    storage = given.untyped_storage().data_ptr()
+    sharing = [leaf for _, leaf in leaves(held) if leaf.untyped_storage().data_ptr() == storage]
+    if any(leaf is given for leaf in sharing) or (not sharing and given.requires_grad):
         return live(given, rows)
     # What is detached shares the memory of what is not: a view requires a gradient where its owner does.
-    alike = (leaf for leaf in found if leaf.requires_grad == given.requires_grad)
-    owner = next((leaf for leaf in alike if leaf.untyped_storage().data_ptr() == storage), None)
-    if owner is None:
-        return live(given, rows)
+    sharing.sort(key=lambda leaf: leaf.requires_grad != given.requires_grad)
+    if not sharing:
+        return None
+    owner = sharing[0]
     start = int(given.storage_offset() - owner.storage_offset())
     return Live(owner, partial(_as_seen, tuple(owner.stride()), tuple(given.shape), tuple(given.stride()), start))
 

@@ -36,8 +36,10 @@ def words_and_numbers(line):
     return " ".join(NUMBER.sub("#", line).split()), numbers
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SCRIPTS)
+SLOW = {"diffusers_vqmodel.py", "transformers_dac.py"}  # they import large libraries
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in SCRIPTS])
 @pytest.mark.usefixtures("no_broken_torchaudio")
 def test_a_script_prints_what_the_page_quotes(tmp_path, capsys, name):
     runpy.run_path(str(SCRIPTS[name]))["main"](str(tmp_path / "run"))

@@ -1,6 +1,7 @@
 """What happens at the boundary: the estimator and the commitment weight come out of the gradients alone."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -199,6 +200,13 @@ def test_a_reader_may_turn_the_axes_round(estimator, gain):
         assert row.estimator == ("straight-through" if gain else "none")
         assert row.gain == pytest.approx(gain, abs=1e-6)
         assert row.commitment == pytest.approx(0.25, abs=1e-6)
+
+
+@pytest.mark.parametrize("which", ["latents", "quantized"])
+def test_of_a_copy_that_a_reader_makes_nothing_is_said(which):
+    torch.manual_seed(0)
+    copied = replace(READ["vq"], **{which: lambda call: getattr(READ["vq"], which)(call).clone()})
+    assert rows_of(Custom(), sequences(40, 40, 40), read={"vq": copied}) == []
 
 
 def test_layers_whose_latents_feed_other_layers_are_not_misnamed():
