@@ -54,18 +54,18 @@ class LoopMonitor:
         if state:
             monitor.load_state_dict(state)
         try:
-            monitor.sinks = self._open_sinks(state) if first_rank else []
+            monitor.sinks = self._open_sinks(monitor, goes_on=bool(state)) if first_rank else []
         except BaseException:
             monitor.detach()
             raise
         self.monitor = monitor
 
-    def _open_sinks(self, state: dict[str, Any] | None) -> list[Sink]:
+    def _open_sinks(self, monitor: CodebookMonitor, goes_on: bool) -> list[Sink]:
         if self.run is None:
             return self.sinks
-        if not state:
+        if not goes_on:
             return [TraceSink(self.run, overwrite=self.overwrite), *self.sinks]
-        trace = TraceSink(self.run, resume_at=_last_record(state))
+        trace = TraceSink(self.run, resume_at=monitor.step, last_record=monitor.last_record)
         for sink in self.sinks:
             if isinstance(sink, BoardSink):
                 sink.recall(trace.run)
@@ -92,9 +92,3 @@ class LoopMonitor:
             self.monitor.flush()
             return self.monitor.state_dict()
         return self._state or {}
-
-
-def _last_record(state: dict[str, Any]) -> int:
-    """Step of the last record before a state: one after it is of a window that the end of training cut short."""
-    watches = [watch for watch in state["watches"].values() if watch is not None]
-    return state["step"] - max((watch["window"]["steps"] for watch in watches), default=0)

@@ -134,11 +134,19 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         for name, watched in self.watches.items():
             with self._giving_up(name):
                 watched.close_step(self.step)
+                self._hand_over_snapshots(watched)
 
     def _skip_step(self) -> None:
         for name, watched in self.watches.items():
             with self._giving_up(name):
                 watched.skip_step(self.step)
+                self._hand_over_snapshots(watched)
+
+    def _hand_over_snapshots(self, watched: CodebookWatch) -> None:
+        """Snapshots do not wait for a record: each holds a codebook."""
+        for snapshot, geometry in watched.take_snapshots():
+            self._hand_over("write_snapshot", snapshot)
+            self._hand_over("write_row", geometry)
 
     def _forwards_open(self) -> int:
         return max(watched.forwards_open for watched in self.watches.values())
@@ -156,9 +164,6 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
             with self._giving_up(name):
                 record, rows = watched.close_window(self.step, changes.get(name, {}))
                 if not self._broken_anywhere(name, watched.window.hits.device):
-                    for snapshot, geometry in watched.take_snapshots():
-                        self._hand_over("write_snapshot", snapshot)
-                        rows.append(geometry)
                     for row in rows:
                         self._hand_over("write_row", row)
                     if record is not None:

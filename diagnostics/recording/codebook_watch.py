@@ -174,7 +174,9 @@ class CodebookWatch:
     @property
     def steps_open(self) -> int:
         """Steps since the last record."""
-        return 0 if self.window is None else self.window.steps
+        if self.window is None:  # a state that waits for its first reading
+            return 0 if self._state is None else int(self._state["window"]["steps"])
+        return self.window.steps
 
     def close_window(self, step: int, reference: dict[str, float]) -> tuple[CodebookRecord | None, list[Row]]:
         """The record of the window and the rows since the last one. Here the host waits for the device.
@@ -220,7 +222,6 @@ class CodebookWatch:
             "boundary": self._boundary.state_dict(),
             "movement": self._movement.state_dict(),
             "terms": self._terms.state_dict(),
-            "snapshots": [snapshot.state_dict() for snapshot in self._snapshots],
         }
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
@@ -239,7 +240,6 @@ class CodebookWatch:
             self._boundary.load_state_dict(state["boundary"])
             self._movement.load_state_dict(state["movement"])
             self._terms.load_state_dict(state["terms"])
-            self._snapshots = [Snapshot.from_state_dict(kept) for kept in state.get("snapshots", [])]
             jumps = state["jumps"]
             self._jumps = None if jumps is None else Jumps()
             if self._jumps is not None and jumps is not None:

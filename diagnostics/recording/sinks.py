@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..run import RunDirectory, folders_in
 from .parts import PartWriter, flush_below, last_step, remove_parts, rewind_parts
 from .records import Record
-from .rows import TABLES, Row
+from .rows import TABLES, DigitsRow, Row
 from .scalars import scalars
 from .snapshots import Snapshot, SnapshotWriter
 from .tables import TableWriter
@@ -42,20 +42,29 @@ class TraceSink:
         run: The run folder. One that holds records already is refused, unless one of the next two says what is to
             become of them.
         resume_at: Optimizer step that the run goes on from: what was recorded after it is dropped. None for a new run.
+        last_record: Step of the last record before that, ``CodebookMonitor.last_record``, for a checkpoint from within
+            a window that was recorded when the run broke off: that short record is dropped too.
         overwrite: Remove the records that are there; nothing else in the folder is touched.
 
     Raises:
         InputError: The folder holds records of another run, or both of the two are given.
     """
 
-    def __init__(self, run: str | Path, resume_at: int | None = None, *, overwrite: bool = False):
+    def __init__(
+        self,
+        run: str | Path,
+        resume_at: int | None = None,
+        *,
+        last_record: int | None = None,
+        overwrite: bool = False,
+    ):
         self.run = RunDirectory(Path(run))
         self._writers: dict[Path, PartWriter] = {}
         if resume_at is not None and overwrite:
             raise InputError("resume_at keeps the records up to a step, overwrite removes all: give one of the two")
         flush_below(self.run.path)
         if resume_at is not None:
-            self.rewind(resume_at)
+            self.rewind(resume_at, last_record)
         elif overwrite:
             self._remove()
         else:
@@ -107,20 +116,24 @@ class TraceSink:
         for writer in self._writers.values():
             writer.flush()
 
-    def rewind(self, step: int) -> None:
-        """Drop what came after optimizer step ``step``: what a run that goes back to a checkpoint will record again."""
+    def rewind(self, step: int, last_record: int | None = None) -> None:
+        """Drop what came after optimizer step ``step``: what a run that goes back to a checkpoint will record again.
+
+        Args:
+            step: The step of the checkpoint.
+            last_record: See the class.
+        """
         flush_below(self.run.path)
         self._writers.clear()
         for name in _WITH_RECORDS:
             for folder in folders_in(self.run.table(name)):
-                rewind_parts(folder, step)
-        # All else goes with the records: what is later than the last one is in the checkpoint, and comes with the next.
+                rewind_parts(folder, step if last_record is None else last_record)
+        # Other rows wait for a record: those later than the last one are in the checkpoint, and come with the next.
         for name in TABLES.keys() - _WITH_RECORDS:
             for folder in folders_in(self.run.table(name)):
-                last = self._last_record(folder.name)
-                rewind_parts(folder, last - 1 if TABLES[name].before else last)
+                rewind_parts(folder, step - 1 if TABLES[name].before else self._last_record(folder.name))
         for folder in folders_in(self.run.snapshots):
-            SnapshotWriter(folder).rewind(self._last_record(folder.name))
+            SnapshotWriter(folder).rewind(step)
 
     def _last_record(self, codebook: str) -> int:
         steps = [last_step(self.run.table(name) / codebook) for name in _WITH_RECORDS]
@@ -133,6 +146,8 @@ class LogSink:
         LogSink(lambda values, step: wandb.log(values, step=step))
         LogSink(lambda values, step: mlflow.log_metrics(values, step=step))
 
+    Loggers want steps that never go back, so the newest row of each table goes with the next record, at its step.
+
     Args:
         log: Takes numbers by their names, such as ``codebook/quantize/perplexity_window``, and the optimizer step; it
             is called once per codebook and record.
@@ -140,14 +155,21 @@ class LogSink:
 
     def __init__(self, log: Callable[[dict[str, float], int], Any]):
         self._log = log
+        self._newest: dict[tuple[str, str], dict[str, float]] = {}
 
     def write(self, record: Record) -> None:
-        """Log one record."""
-        self._log(scalars(record), record.step)
+        """Log one record, with the rows that wait for it."""
+        self._log(scalars(record) | self._taken(record.codebook), record.step)
 
     def write_row(self, row: Row) -> None:
-        """Log one row of a table."""
-        self._log(row.scalars(), row.step)
+        """Keep the newest row of a table for the next record; that of a codebook without records is one itself."""
+        self._newest[row.codebook, row.table] = row.scalars()
+        if isinstance(row, DigitsRow) and not row.counted_exactly:
+            self._log(self._taken(row.codebook), row.step)
+
+    def _taken(self, codebook: str) -> dict[str, float]:
+        mine = [key for key in self._newest if key[0] == codebook]
+        return {name: value for key in mine for name, value in self._newest.pop(key).items()}
 
     def flush(self) -> None:
-        """Nothing is held."""
+        """What waits for a record goes with that record."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from ..errors import InputError
@@ -49,17 +48,6 @@ class Snapshot:
         latents, assigned = (on_host(value) for value in values)
         table = None if codes is None else on_host(codes.float())
         return cls(codebook, step, latents, on_host(reading.indices[taken]), assigned, table)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The snapshot in plain tensors, for a checkpoint."""
-        arrays = {name: getattr(self, name) for name in ("latents", "indices", "assigned", "codes")}
-        kept = {name: None if array is None else torch.from_numpy(array) for name, array in arrays.items()}
-        return {"codebook": self.codebook, "step": self.step, **kept}
-
-    @classmethod
-    def from_state_dict(cls, state: dict[str, Any]) -> "Snapshot":
-        """The snapshot of which ``state_dict`` was kept."""
-        return cls(**{name: on_host(kept) if isinstance(kept, torch.Tensor) else kept for name, kept in state.items()})
 
 
 def geometry_row(snapshot: Snapshot) -> GeometryRow:

@@ -69,6 +69,11 @@ class StepMonitor(ABC, Generic[R]):
     def _close_windows(self) -> Iterable[R]:
         """The records of the windows that end here."""
 
+    @property
+    def last_record(self) -> int:
+        """The step of the last record, or of the start."""
+        return self.step - self._steps_open()
+
     def attach(self) -> None:
         """Hang the hooks on; the constructor has done it, and only after ``detach`` is it of use again."""
         self._steps.attach()

@@ -411,3 +411,27 @@ def test_the_terms_of_the_loss_are_told_apart_where_they_are_named():
     for name in ("rec", "vq"):
         assert split[name].value == pytest.approx(terms[name].value, rel=1e-5)
         assert split[name].grad_norm == pytest.approx(terms[name].grad_norm, rel=1e-5)
+
+
+def test_velocities_are_those_of_the_busiest_codes_and_of_their_centroids():
+    """A planted drift: latents move by 0.3 a step, the codes of a quantizer whose rate is zero by nothing."""
+    torch.manual_seed(0)
+    model, sink = Ours(), Records()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    model.encoder.bias.requires_grad_(True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    CodebookMonitor(model, optimizer, [sink], every=1)
+    (x,) = images(1)
+    with torch.no_grad():
+        model.vq.codebook.copy_(torch.tensor([0.0] * 3 + [1e3]).expand(16, D) * torch.arange(16)[:, None])
+    for _ in range(4):  # all tokens are code 0's
+        model(x).backward()
+        optimizer.step()
+        with torch.no_grad():
+            model.encoder.bias += torch.tensor([0.3, 0, 0, 0])
+    rows = sink.table("movement")
+    assert rows[0].centroid_velocity is None
+    for row in rows[1:]:
+        assert row.centroid_velocity == pytest.approx(0.3, rel=1e-4)
+        assert row.code_velocity == 0

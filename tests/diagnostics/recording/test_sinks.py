@@ -11,8 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from sequence_model import sequences, stranger
 
-from vqtool.diagnostics import CodebookTrace, InputError, TokenTrace, TraceSink
+from vqtool.diagnostics import CodebookMonitor, CodebookTrace, InputError, LogSink, TokenTrace, TraceSink
 from vqtool.diagnostics.recording.records import CodebookRecord, TokenRecord
 from vqtool.diagnostics.recording.rows import DigitsRow, GeometryRow, MovementRow
 from vqtool.diagnostics.recording.snapshots import Snapshot, snapshot_steps
@@ -157,7 +159,7 @@ def test_a_sink_goes_back_to_the_last_record_with_what_was_recorded_beside_it(tm
     sink.rewind(15)
     assert steps(tmp_path) == [10]
     assert rows(tmp_path, "movement") == list(range(1, 11))
-    assert rows(tmp_path, "geometry") == snapshot_steps(tmp_path / "snapshots" / "quantize") == [0, 1]
+    assert rows(tmp_path, "geometry") == snapshot_steps(tmp_path / "snapshots" / "quantize") == [0, 1, 10]
 
 
 def test_a_codebook_with_rows_alone_goes_back_to_the_last_of_its_windows(tmp_path):
@@ -348,3 +350,20 @@ def pd_steps(run):
     frame = pd.read_parquet(run / "trace" / "quantize")
     assert len(frame) == K * frame.step.nunique()
     return frame.step.unique().tolist()
+
+
+def test_a_logger_is_told_of_steps_that_never_go_back_and_of_every_table(tmp_path):
+    logged, model = [], stranger()
+    optimizer = torch.optim.Adam(model.parameters())
+    CodebookMonitor(model, optimizer, [LogSink(lambda values, step: logged.append((step, values)))], every=5)
+    for x in sequences(*[16] * 15):
+        optimizer.zero_grad()
+        model(x).backward()
+        optimizer.step()
+    assert [step for step, _ in logged] == [5, 10, 15]
+    assert all(isinstance(value, float) for _, values in logged for value in values.values())
+    for name in ("codebook/vq/perplexity_window", "latents/vq/spread"):
+        assert all(name in values for _, values in logged)
+    assert "boundary/vq/commitment" in logged[0][1]
+    assert "boundary/vq/commitment" not in logged[2][1]  # looked at in step 10 for the last time
+    assert "geometry/vq/scale" in logged[0][1]
