@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .attributes import has_method
-from .base import Call, CodebookReading, Tap, WatchedCodebook
-from .round_trip import check_indices, mismatch, precision, rows, tolerance
+from .base import Call, CodebookReading, Live, Tap, WatchedCodebook
+from .round_trip import check_indices, leaves, mismatch, precision, rows, tolerance
 from .staged import live, parameters_of
 
 
@@ -24,8 +25,8 @@ class Reader:
             codebook=lambda module: module.table.weight,
         )
 
-    Each function is called once for each call of the method, without gradients, and should copy nothing. What they
-    give is checked at the first call.
+    Each function is called once for each call of the method, without gradients, and should copy nothing: at a copy of
+    the latents or of the quantized output no gradient can be read. What they give is checked at the first call.
 
     Attributes:
         latents: The call -> (..., D) what was quantized, in the space of the codes.
@@ -70,8 +71,8 @@ class ReaderCodebook(WatchedCodebook):
             self._settled = True
         z, flat = rows(latents.detach()).float(), indices.flatten().long()
         codes = self.codes().float()[flat.clamp(min=0)] if quantized is None else rows(quantized.detach()).float()
-        leaving = None if quantized is None else live(quantized, rows)
-        return CodebookReading(flat, z, codes, None, live(latents, rows), leaving)
+        leaving = None if quantized is None else _end(quantized, call.output)
+        return CodebookReading(flat, z, codes, None, _end(latents, (call.args, call.kwargs)), leaving)
 
     def _check(self, latents: Any, indices: Any, quantized: Any) -> None:
         table = self.codes()
@@ -113,6 +114,33 @@ class ReaderCodebook(WatchedCodebook):
     def gradient(self) -> Tensor | None:
         table = self._reader.codebook(self.module)
         return table.grad if table.is_leaf else None
+
+
+def _end(given: Tensor, held: Any) -> Live | None:
+    """Where the gradients of what a function gave are read: at itself, or at the tensor ``held`` that it is a view of.
+
+    A view that a function of the user's makes is no part of the model's graph. None for a copy: where it comes from
+    cannot be told.
+    """
+    storage = given.untyped_storage().data_ptr()
+    sharing = [leaf for _, leaf in leaves(held) if leaf.untyped_storage().data_ptr() == storage]
+    if any(leaf is given for leaf in sharing) or (not sharing and given.requires_grad):
+        return live(given, rows)
+    # What is detached shares the memory of what is not: a view requires a gradient where its owner does.
+    sharing.sort(key=lambda leaf: leaf.requires_grad != given.requires_grad)
+    if not sharing:
+        return None
+    owner = sharing[0]
+    start = int(given.storage_offset() - owner.storage_offset())
+    return Live(owner, partial(_as_seen, tuple(owner.stride()), tuple(given.shape), tuple(given.stride()), start))
+
+
+def _as_seen(
+    laid_out: tuple[int, ...], shape: tuple[int, ...], stride: tuple[int, ...], start: int, tensor: Tensor
+) -> Tensor:
+    """(N, D) of what a view of ``tensor`` shows, where the view was made of one that is laid out by other strides."""
+    same = torch.empty_strided(tensor.shape, laid_out, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+    return rows(same.as_strided(shape, stride, start))
 
 
 def _described(value: Any) -> str:

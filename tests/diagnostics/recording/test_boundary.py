@@ -1,6 +1,7 @@
 """What happens at the boundary: the estimator and the commitment weight come out of the gradients alone."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -163,6 +164,49 @@ def test_a_missing_estimator_shows(estimator, named, gain):
         assert row.estimator == named
         assert row.gain == pytest.approx(gain, abs=1e-6)
         assert row.commitment == pytest.approx(0.25, abs=1e-6)
+
+
+class ChannelsFirst(Custom):
+    """The same with images of latents, which its Reader has to turn round; a part of a larger tensor, as in a chunk."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.encoder(x).unflatten(1, (4, -1)).permute(0, 3, 1, 2)
+        z = torch.cat([z, z], 2).chunk(2, 2)[1]
+        out, q, _ = self.vq(z)
+        loss = F.mse_loss(q, z.detach().movedim(1, -1)) + self.beta * F.mse_loss(z, q.movedim(-1, 1).detach())
+        return F.mse_loss(self.decoder(out.permute(0, 2, 3, 1)), x.unflatten(1, (4, -1))) + loss
+
+
+class ChannelsFirstQuantizer(CustomQuantizer):
+    def forward(self, z):
+        out, q, indices = super().forward(z.permute(0, 2, 3, 1))
+        return out.permute(0, 3, 1, 2).contiguous(), q, indices
+
+
+@pytest.mark.parametrize(("estimator", "gain"), [("straight-through", 1), ("missing", 0)])
+def test_a_reader_may_turn_the_axes_round(estimator, gain):
+    torch.manual_seed(0)
+    model = ChannelsFirst(estimator)
+    model.vq = ChannelsFirstQuantizer(estimator)
+    reader = Reader(
+        latents=lambda call: call.args[0].permute(0, 2, 3, 1),
+        indices=lambda call: call.output[2],
+        codebook=lambda module: module.table.weight,
+        quantized=lambda call: call.output[0].permute(0, 2, 3, 1),
+    )
+    rows = rows_of(model, sequences(40, 40, 40), read={"vq": reader})
+    assert [row.step for row in rows] == [1, 2, 3]
+    for row in rows:
+        assert row.estimator == ("straight-through" if gain else "none")
+        assert row.gain == pytest.approx(gain, abs=1e-6)
+        assert row.commitment == pytest.approx(0.25, abs=1e-6)
+
+
+@pytest.mark.parametrize("which", ["latents", "quantized"])
+def test_of_a_copy_that_a_reader_makes_nothing_is_said(which):
+    torch.manual_seed(0)
+    copied = replace(READ["vq"], **{which: lambda call: getattr(READ["vq"], which)(call).clone()})
+    assert rows_of(Custom(), sequences(40, 40, 40), read={"vq": copied}) == []
 
 
 def test_layers_whose_latents_feed_other_layers_are_not_misnamed():
