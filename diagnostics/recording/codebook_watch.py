@@ -66,6 +66,7 @@ class CodebookWatch:
         self.window: Window | DigitWindow | None = None
         self.last_hits: Any = None
         self._snapshots: list[Snapshot] = []
+        self._before: Tensor | None = None
         self._latents: Latents | None = None
         self._jumps: Jumps | None = Jumps()
         self._boundary, self._movement, self._terms = Boundary(), Movement(codebook, optimizers, late), Terms()
@@ -89,7 +90,9 @@ class CodebookWatch:
         if self.detail.due(step):
             self._boundary.add(reading)
         if first and snapshot_due(step - 1):
-            self._take_snapshot(step - 1, reading, self._codes())
+            # Some codes move within their forward: those that it started from are the ones that it assigned.
+            before, self._before = self._before, None
+            self._take_snapshot(step - 1, reading, self._codes() if before is None else before)
 
     def _codes(self) -> Tensor | None:
         codes = self.codebook.codes()
@@ -157,8 +160,13 @@ class CodebookWatch:
         self._open_next(step + 1)
 
     def _open_next(self, step: int) -> None:
-        if self.detail is not None and self.detail.due(step) and (codes := self._codes()) is not None:
+        if self.detail is None or not (self.detail.due(step) or snapshot_due(step - 1)):
+            return
+        codes = self._codes()
+        if codes is not None and self.detail.due(step):
             self._movement.open_step(codes)
+        if codes is not None and snapshot_due(step - 1):
+            self._before = codes.clone()
 
     def tell_resets(self, codes: Tensor) -> None:
         """Count ``codes`` (R,) as re-initialised. Who tells once tells always: jumps are no longer looked for."""

@@ -16,6 +16,9 @@ from .trace import TraceWriter
 
 R = TypeVar("R", bound=Record, contravariant=True)
 
+#: Bytes that the snapshots of a run may take, of all codebooks together.
+MOST_SNAPSHOTS = 1 << 30
+
 #: The tables with rows of each window, at the step that closed it. A codebook may have no trace: see ``DigitsRow``.
 _WITH_RECORDS = ("trace", *(name for name, kind in TABLES.items() if "window" in kind.columns()))
 
@@ -109,7 +112,10 @@ class TraceSink:
 
     def write_snapshot(self, snapshot: Snapshot) -> None:
         """Put a snapshot down."""
-        SnapshotWriter(self.run.snapshots / snapshot.codebook).write(snapshot)
+        folder = self.run.snapshots / snapshot.codebook
+        folder.mkdir(parents=True, exist_ok=True)
+        share = MOST_SNAPSHOTS // len(folders_in(self.run.snapshots))
+        SnapshotWriter(folder, share).write(snapshot)
 
     def flush(self) -> None:
         """Write what is pending of every codebook."""

@@ -33,7 +33,7 @@ class Snapshot:
         latents: (n, D) a sample of one forward's latents on the first rank, evenly spaced, in the space of the codes.
         indices: (n,) their codes.
         assigned: (n, D) those codes as the forward used them.
-        codes: (K, D) the codebook at the end of the forward; None where it has no table.
+        codes: (K, D) the codebook before the forward, of the first one at its end; None where it has no table.
     """
 
     codebook: str
@@ -77,6 +77,7 @@ def geometry_row(snapshot: Snapshot) -> GeometryRow:
     }
     if snapshot.codes is not None:
         values |= _with_table(z, indices, snapshot.codes, unit, float(np.median(errors)))
+        values |= _agreements(snapshot, snapshot.codes)
     known: dict[str, Any] = {name: value for name, value in values.items() if value == value}  # NaN: not there
     return GeometryRow(codebook=snapshot.codebook, step=snapshot.step, sample=len(z), **known)
 
@@ -87,13 +88,6 @@ def _with_table(
     squares = geometry.squared_distances(z, codes)
     used = np.zeros(len(codes), bool)
     used[indices] = True
-    exact = {
-        metric: geometry.costs(z.astype(np.float64), codes.astype(np.float64), metric) for metric in geometry.METRICS
-    }
-    agreements = {
-        metric: geometry.agreement(cost, indices, 1e-5 * float(np.abs(cost).mean())) for metric, cost in exact.items()
-    }
-    metric = max(agreements, key=lambda name: agreements[name])
     return {
         "scale": geometry.scale(z, codes),
         "spread_ratio": geometry.spread(codes) / unit if unit > 0 else math.nan,
@@ -101,9 +95,24 @@ def _with_table(
         "codes_reached": len(np.unique(squares.argmin(1))),
         "dead_reach": geometry.dead_reach(squares, used, error),
         "duplicates": geometry.duplicate_share(codes, unit),
+    }
+
+
+def _agreements(snapshot: Snapshot, codes: FloatRows) -> dict[str, Any]:
+    """By which metric the assignments are nearest, and how many are; nothing where they were made by other codes.
+
+    Codes that move within their forward are not at hand as they were before the first one.
+    """
+    z, indices = snapshot.latents.astype(np.float64), snapshot.indices
+    if not np.allclose(snapshot.assigned, codes[indices], rtol=1e-3, atol=1e-3 * np.abs(codes).max()):
+        return {}
+    tried = slice(0, 64)
+    agreed = {metric: geometry.nearest_share(z[tried], codes, indices[tried], metric) for metric in geometry.METRICS}
+    metric = max(geometry.METRICS, key=agreed.__getitem__)
+    return {
         "metric": metric,
-        "float64_agreement": agreements[metric],
-        "bfloat16_agreement": geometry.bfloat16_agreement(z, codes, indices, exact["euclidean"]),
+        "float64_agreement": geometry.nearest_share(z, codes, indices, metric),
+        "bfloat16_agreement": geometry.bfloat16_agreement(snapshot.latents, codes, indices),
     }
 
 

@@ -85,23 +85,23 @@ def costs(latents: Points, codes: Points, metric: Metric) -> Points:
     return -latents @ codes.T
 
 
-def agreement(cost: Points, indices: NDArray[np.integer], tolerance: float) -> float:
-    """Share of the assignments (n,) whose cost (n, K) is within ``tolerance`` of the smallest: ties are forgiven."""
-    return float((_taken(cost, indices) <= cost.min(1) + tolerance).mean())
+def nearest_share(latents: Points, codes: Points, indices: NDArray[np.integer], metric: Metric) -> float:
+    """Share of the assignments (n,) that are nearest by ``metric``, in float64; ties are forgiven."""
+    cost = costs(latents.astype(np.float64), codes.astype(np.float64), metric)
+    return float((_taken(cost, indices) <= cost.min(1) + 1e-5 * np.abs(cost).mean()).mean())
 
 
-def bfloat16_agreement(latents: Points, codes: Points, indices: NDArray[np.integer], cost: Points) -> float:
+def bfloat16_agreement(latents: Points, codes: Points, indices: NDArray[np.integer]) -> float:
     """Share of the assignments that the expansion of |z - e|^2 in bfloat16 would have made.
 
-    Latents, codes and each of the three terms are rounded to bfloat16. What is as near as that choice in ``cost``
-    (n, K), the distances in full precision, counts as the same.
+    Latents, codes and each of the three terms are rounded to bfloat16. A choice that is as near as the one that was
+    made counts as the same.
     """
     z, e = to_bfloat16(latents), to_bfloat16(codes)
     terms = to_bfloat16(np.square(z).sum(1))[:, None], to_bfloat16(2 * z @ e.T), to_bfloat16(np.square(e).sum(1))
-    rounded = to_bfloat16(to_bfloat16(terms[0] - terms[1]) + terms[2])
-    choice = rounded.argmin(1)
-    same = np.isclose(_taken(cost, choice), _taken(cost, indices), rtol=1e-6, atol=0) | (choice == indices)
-    return float(same.mean())
+    choice = to_bfloat16(to_bfloat16(terms[0] - terms[1]) + terms[2]).argmin(1)
+    chosen, made = (np.square(latents - codes[which].astype(np.float64)).sum(1) for which in (choice, indices))
+    return float(((choice == indices) | np.isclose(chosen, made, rtol=1e-6, atol=0)).mean())
 
 
 def to_bfloat16(values: Points) -> NDArray[np.float32]:

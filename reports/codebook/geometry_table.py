@@ -87,7 +87,7 @@ def geometry_table(codebook: str, frame: pd.DataFrame, folder: Path) -> Table:
         " forward that was seen. Limits are indications from small models (128 to 256 codes, 8 to 16 dimensions), and"
         " tell only beside a codebook that is used badly.",
     ]
-    if first["float64_agreement"] < 0.99 and frame.index[0] == 0:
+    if pd.isna(first["float64_agreement"]) and frame.index[0] == 0:
         notes.append(CHANGED_BY_FORWARD)
     full = frame[["sample", *names]].reset_index()
     return lay_cells(full, pd.DataFrame(columns), notes, "Geometry", f"{codebook}-geometry", folder)

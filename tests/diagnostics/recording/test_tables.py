@@ -122,3 +122,19 @@ def test_two_ranks_leave_the_tables_of_one(tmp_path):
                 np.testing.assert_allclose(got, want, rtol=2e-3, atol=1e-6, err_msg=f"{name}.{column}")
             elif not isinstance(want.iloc[0], np.ndarray):
                 assert got.tolist() == want.tolist(), column
+
+
+def test_assignments_are_judged_by_the_codes_that_made_them():
+    """Moving averages move within their forward: the codes after it are not the ones that were nearest."""
+    torch.manual_seed(0)
+    model, sink = stranger(decay=0.5), Records()
+    optimizer = torch.optim.Adam(model.parameters())
+    CodebookMonitor(model, optimizer, [sink], every=5)
+    for x in sequences(*[64] * 21):
+        optimizer.zero_grad()
+        model(x).backward()
+        optimizer.step()
+    rows = {row.step: row for row in sink.table("geometry")}
+    assert rows[0].float64_agreement is None  # before the first forward nobody looked
+    for step in (1, 10, 20):
+        assert (rows[step].metric, rows[step].float64_agreement) == ("euclidean", 1.0)
