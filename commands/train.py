@@ -101,7 +101,7 @@ def _train(build: Callable[..., "RunConfig"], own: dict[str, Any], folder: Path,
     from ..vqgan.launch import train as run_training
 
     run = RunDirectory(folder)
-    going_on = resume and run.is_run
+    going_on = resume and run.has_config
     config = build(run.config if going_on else None, **own)
     if going_on and run.is_finished and validated(type(config), run.read_config()) == config:
         typer.echo(f"{folder} is finished; nothing to resume")

@@ -1,6 +1,7 @@
 """The names of the files of a run."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ class RunDirectory:
     ``boundary/<codebook>/``, ``movement/``, ``latents/`` and ``geometry/``, ``snapshots/<codebook>/``,
     ``checkpoints/``, ``tensorboard/``, ``samples/``, ``evaluation-<split>.json``, ``findings.jsonl``, ``report/``;
     ``DONE`` at the end.
+    What the instrument leaves of a model that vqtool did not train is a run too: ``trace/``, the tables and snapshots,
+    and no config.
     A run of the second stage adds ``codes-<split>.parquet`` and ``positions-<split>.parquet``.
     """
 
@@ -96,9 +99,14 @@ class RunDirectory:
         return self.checkpoints / f"{name}.ckpt"
 
     @property
-    def is_run(self) -> bool:
-        """Whether there is a run."""
+    def has_config(self) -> bool:
+        """Whether vqtool trained the run: what the instrument leaves of another model has no config."""
         return self.config.is_file()
+
+    @property
+    def is_run(self) -> bool:
+        """Whether there is a run: a config, or the records of a codebook alone."""
+        return self.has_config or bool(self.codebook_names())
 
     @property
     def is_finished(self) -> bool:
@@ -107,11 +115,13 @@ class RunDirectory:
 
     @property
     def stage(self) -> str:
-        """Which of ``STAGES`` the run is of.
+        """Which of ``STAGES`` the run is of; a trace without a config is that of a codebook, which the first one has.
 
         Raises:
             InputError: The folder is no run, or one of no such stage.
         """
+        if self.is_run and not self.has_config:
+            return STAGES[0]
         stage = self.read_config().get("stage", STAGES[0])
         if stage not in STAGES:
             raise unknown("stage", stage, STAGES)
@@ -121,10 +131,11 @@ class RunDirectory:
         """The tree of settings, as it stands.
 
         Raises:
-            InputError: The folder is no run, or its config cannot be read.
+            InputError: The folder is no run that vqtool trained, or its config cannot be read.
         """
-        if not self.is_run:
-            raise InputError(f"{self.path} is not a run: it has no {self.config.name}")
+        if not self.has_config:
+            kind = "a run that vqtool trained" if self.is_run else "a run"
+            raise InputError(f"{self.path} is not {kind}: it has no {self.config.name}")
         return load_config(self.config)
 
     def evaluation(self, split: str) -> Path:
@@ -142,6 +153,11 @@ class RunDirectory:
     def codebooks(self) -> list[Path]:
         """The trace folders of the run, one per codebook."""
         return folders_in(self.trace)
+
+    def codebook_names(self) -> list[str]:
+        """The codebooks that the run has records of: an implicit one of very many codes has no trace, only digits."""
+        names = {path.name for folder in (self.trace, self.table("digits")) for path in folders_in(folder)}
+        return sorted(names, key=by_number)
 
     @property
     def snapshots(self) -> Path:
@@ -171,8 +187,14 @@ class RunDirectory:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder, by name; none where it does not exist."""
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    """The folders in a folder, by name, ``layers.10`` after ``layers.9``; none where it does not exist."""
+    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted(found, key=lambda path: by_number(path.name))
+
+
+def by_number(name: str) -> list[int | str]:
+    """What to sort names by so that the numbers in them count as numbers."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]  # text and number in turn
 
 
 def load_config(path: Path) -> dict[str, Any]:
@@ -193,7 +215,7 @@ def load_config(path: Path) -> dict[str, Any]:
 
 
 def find_runs(folder: Path) -> list[RunDirectory]:
-    """The runs in ``folder``: the folder itself, or its subfolders (any depth) that hold a ``config.yaml``.
+    """The runs in ``folder``: the folder itself, or its subfolders, at any depth.
 
     Raises:
         InputError: The folder does not exist or holds no run.
@@ -203,10 +225,15 @@ def find_runs(folder: Path) -> list[RunDirectory]:
     own = RunDirectory(folder)
     if own.is_run:
         return [own]
-    runs = sorted(path.parent for path in folder.rglob(own.config.name))
+    marks = (own.config, own.trace, own.table("digits"))
+    paths = {path.parent for mark in marks for path in folder.rglob(mark.name)}
+    runs = [run for path in sorted(paths) if (run := RunDirectory(path)).is_run]
     if not runs:
-        raise InputError(f"no runs in {folder}: a run is a folder with a {own.config.name} in it")
-    return [RunDirectory(path) for path in runs]
+        raise InputError(
+            f"no runs in {folder}: a run is a folder with a {own.config.name} in it, which vqtool train writes, or with"
+            f" a {own.trace.name}/, which the monitor of any other model writes through TraceSink(folder)"
+        )
+    return runs
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -63,7 +63,7 @@ def plan(
     if twice := sorted({path.name for path in names if names.count(path) > 1}):
         raise InputError(f"run {twice[0]!r} stands twice in this ablation: each quantizer and seed may be named once")
     for trial in trials:
-        if trial.run.is_run and build_autoencoder_config(trial.run.read_config()) != trial.config:
+        if trial.run.has_config and build_autoencoder_config(trial.run.read_config()) != trial.config:
             raise InputError(f"{trial.run.path} holds a run with other settings; choose another folder")
     return trials
 

@@ -12,11 +12,7 @@ from ..probes import CodebookReading, Live
 from ..ranks import rank_and_size, sum_over_ranks
 from .estimators import ESTIMATORS
 from .optimizer_steps import GradientState
-from .rows import BoundaryRow
-
-#: The least R2 under which an estimator is named. The right one leaves rounding errors alone, 1 - R2 below 1e-6, and
-#: what only resembles it reaches 0.96: in a residual quantizer the layers behind add gradients of their own.
-NAMED_FROM = 0.99
+from .rows import NAMED_FROM, BoundaryRow
 
 
 class Crossing:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+#: The least R2 under which an estimator is named.
+NAMED_FROM = 0.99
+
 
 def column(unit: str, meaning: str) -> Any:
     """A column of a table, null where it was not measured."""
@@ -33,13 +36,16 @@ class Row:
         """Unit and meaning of each column, in their order on disk, without ``step``."""
         return {f.name: (f.metadata["unit"], f.metadata["meaning"]) for f in fields(cls) if f.metadata}
 
+    @property
+    def place(self) -> str:
+        """Where its numbers stand among those of other rows, such as ``boundary/quantize``."""
+        return f"{self.table}/{self.codebook}"
+
     def scalars(self) -> dict[str, float]:
         """Its numbers by their full names, such as ``boundary/quantize/ratio``, without what was not measured."""
         values = {name: getattr(self, name) for name in self.columns()}
         return {
-            f"{self.table}/{self.codebook}/{name}": float(value)
-            for name, value in values.items()
-            if isinstance(value, int | float)
+            f"{self.place}/{name}": float(value) for name, value in values.items() if isinstance(value, int | float)
         }
 
 
@@ -60,7 +66,8 @@ class BoundaryRow(Row):
     ratio: float | None = column("1", "|g_z| / |g_q|")
     cosine: float | None = column("1", "cosine of the angle between g_z and g_q, over all tokens")
     estimator: str | None = column(
-        "name", "the candidate with the largest R2 where that is 0.99 or more; none where its gain is below 0.05"
+        "name",
+        f"the candidate with the largest R2 where that is {NAMED_FROM} or more; none where its gain is below 0.05",
     )
     straight_through_r2: float | None = column("1", "R2 of g_z regressed on (g_q, z - q)")
     cosine_r2: float | None = column("1", "the same, both carried back through z / |z|")
@@ -164,6 +171,10 @@ class TermRow(Row):
     value: float | None = column("loss", "before weighting")
     grad_norm: float | None = column("loss / latent", "norm of its gradient at the latents, before weighting")
     weighted_grad_norm: float | None = column("loss / latent", "the same times the weight")
+
+    @property
+    def place(self) -> str:
+        return f"{super().place}/{self.term}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,7 +163,7 @@ class LogSink:
 
     def write_row(self, row: Row) -> None:
         """Keep the newest row of a table for the next record; that of a codebook without records is one itself."""
-        self._newest[row.codebook, row.table] = row.scalars()
+        self._newest[row.codebook, row.place] = row.scalars()
         if isinstance(row, DigitsRow) and not row.counted_exactly:
             self._log(self._taken(row.codebook), row.step)
 

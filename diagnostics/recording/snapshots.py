@@ -1,20 +1,24 @@
-"""Snapshots: a sample of latents with the whole codebook, and what their geometry says."""
+"""Snapshots: a sample of latents with the whole codebook, and what their geometry says.
+
+What has to do with tensors is imported where it is used: who reads a snapshot does not wait for torch.
+"""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..probes import CodebookReading
 from ..stats import geometry
 from .parquet import read_columns, write_table
 from .rows import GeometryRow
-from .sums import on_host
+
+if TYPE_CHECKING:
+    from ..probes import CodebookReading
 
 FloatRows = NDArray[np.float32]
 
@@ -40,8 +44,10 @@ class Snapshot:
     codes: FloatRows | None
 
     @classmethod
-    def take(cls, codebook: str, step: int, reading: CodebookReading, codes: Any, most: int) -> "Snapshot":
+    def take(cls, codebook: str, step: int, reading: "CodebookReading", codes: Any, most: int) -> "Snapshot":
         """A snapshot of at most ``most`` latents of a forward; the host waits for the device."""
+        from .sums import on_host
+
         counted = reading.counted.nonzero()[:, 0]
         taken = counted[np.unique(np.linspace(0, len(counted) - 1, min(most, len(counted))).astype(int)).tolist()]
         values = (t[taken].float() for t in (reading.latents, reading.codes))

@@ -109,8 +109,8 @@ def usage(frame: pd.DataFrame, codebook_size: int) -> Figure:
 
 
 @theme()
-def resets(steps: NDArray[np.int64], window: NDArray[np.int64], count: NDArray[np.int64]) -> Figure:
-    """Codes that a remedy re-initialised in each window; steps, window, count (T,)."""
+def resets(steps: NDArray[np.int64], window: NDArray[np.int64], count: NDArray[np.number]) -> Figure:
+    """Codes that were re-initialised in each window; steps, window, count (T,)."""
     figure, (axes,) = stacked(1)
     axes.vlines(steps, 0, count, color=DEAD, linewidth=1.2)
     axes.set_ylim(bottom=0)

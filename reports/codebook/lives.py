@@ -21,12 +21,14 @@ class Recent:
     """The last records of a trace, as many as it takes to call a code dead.
 
     Attributes:
+        last: Optimizer step of the last record; 0 for a pass of a trained model.
         records: Records taken from the end.
         steps: Optimizer steps that they cover.
         hits: (K,) hits over all of them.
         tokens_per_code: Tokens per code that a verdict takes.
     """
 
+    last: int
     records: int
     steps: int
     hits: NDArray[np.int64]
@@ -47,17 +49,27 @@ class Recent:
         """Whether the records hold the tokens that a verdict takes."""
         return self.tokens >= self.tokens_per_code * len(self.hits)
 
-    def __str__(self) -> str:
+    @property
+    def span(self) -> str:
+        """What the records cover: "the last 3 records, 30 steps", or "the whole pass" of a trained model."""
+        if not self.last:
+            return "the whole pass"
         records = "the last record" if self.records == 1 else f"the last {self.records} records"
-        few = "" if self.enough else f", fewer than the {self.tokens_per_code} per code that a verdict takes"
-        return f"{records} ({counted(self.steps, 'step')}, {counted(self.tokens, 'token')}{few})"
+        return f"{records}, {counted(self.steps, 'step')}"
+
+    def __str__(self) -> str:
+        records, *steps = self.span.split(", ")
+        few = [] if self.enough else [f"fewer than the {self.tokens_per_code} per code that a verdict takes"]
+        return f"{records} ({', '.join([*steps, counted(self.tokens, 'token'), *few])})"
 
 
 def recent(trace: CodebookTrace, tokens_per_code: int = TOKENS_PER_CODE) -> Recent:
     """The fewest last records that hold ``tokens_per_code`` tokens per code, or all records where they never do."""
     tokens, codes = np.cumsum(trace.hits.sum(1)[::-1]), trace.hits.shape[1]
     records = min(int(np.searchsorted(tokens, tokens_per_code * codes)) + 1, len(tokens))
-    return Recent(records, int(trace.window[-records:].sum()), trace.hits[-records:].sum(0), tokens_per_code)
+    return Recent(
+        int(trace.steps[-1]), records, int(trace.window[-records:].sum()), trace.hits[-records:].sum(0), tokens_per_code
+    )
 
 
 def usage_in_time(trace: CodebookTrace) -> pd.DataFrame:

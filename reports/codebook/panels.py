@@ -1,18 +1,19 @@
 """The figures of one codebook's trace with their captions."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...diagnostics.recording.trace import CodebookTrace
 from ...diagnostics.stats.lives import last_hits, life_order
 from ..page import logged
 from ..page.numbers import mean_in_time
 from ..page.sections import Panel
+from ..page.style import spans_decades
 from ..page.words import counted
 from . import curves, heatmaps, populations
-from .lives import Recent, gradient, heat, recent, usage_in_time
+from .lives import Recent, gradient, heat, usage_in_time
 
 GRADIENT = {
     "grad_norm": (
@@ -22,29 +23,26 @@ GRADIENT = {
     "pull_norm": (
         "pull norm (loss / latent unit)",
         "norms of the closed-form gradient of the codebook loss, means over the window, since this codebook has no"
-        " gradient of its own (EMA or frozen)",
+        " gradient of its own (EMA, frozen or implicit)",
     ),
 }
 
 
-def codebook_panels(folder: Path) -> Iterator[Panel]:
-    """Load the trace in ``folder`` once and draw its figures one by one.
-
-    Raises:
-        InputError: The trace is missing or broken.
-    """
-    trace = CodebookTrace.load(folder, ["norm", "grad_norm", "pull_norm", "resets"])
-    end = recent(trace)
-    yield _usage(trace)
+def trace_panels(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
+    """The figures of a trace one by one, ``end`` being its last records; a single record has no course over time."""
+    in_time = len(trace.steps) > 1
+    if in_time:
+        yield _usage(trace)
     yield _ranks(trace, end)
-    yield _collapse(trace, end)
-    yield from _gradients(trace, end)
+    if in_time:
+        yield _collapse(trace, end)
+        yield from _gradients(trace, end)
     yield from _norms(trace, end)
-    if (count := trace.resets.sum(1)).any():
+    if (count := np.nansum(trace.resets, axis=1)).any():
         yield Panel(
             f"{trace.codebook}-resets",
             "Resets per window",
-            f"Codes re-initialised by the remedy, {int(count.sum()):,} in {counted(len(count), 'record')}. Resets that"
+            f"Codes that were re-initialised, {int(count.sum()):,} in {counted(len(count), 'record')}. Resets that"
             " go on at the same height for the whole run replace the same codes again and again.",
             curves.resets(trace.steps, trace.window, count),
         )
@@ -66,13 +64,15 @@ def _usage(trace: CodebookTrace) -> Panel:
 
 
 def _ranks(trace: CodebookTrace, end: Recent) -> Panel:
+    early = end.records < len(trace.steps)
+    first = trace.hits[: end.records].sum(0) if early else None
     return Panel(
         f"{trace.codebook}-rank-frequency",
         "Rank and frequency of codes",
-        f"Share of the tokens by rank of the code, in {end} and in as many first records. A flat line is even"
-        " use; a line that ends before the last rank is a codebook used in part. Codes without hits have no place on a"
-        " logarithmic axis.",
-        populations.rank_frequency(trace.hits[: end.records].sum(0), end.hits),
+        f"Share of the tokens by rank of the code, in {end}{' and in as many first records' * early}. A flat line is"
+        " even use; a line that ends before the last rank is a codebook used in part. Codes without hits have no place"
+        " on a logarithmic axis.",
+        populations.rank_frequency(first, end.hits),
     )
 
 
@@ -94,6 +94,8 @@ def _collapse(trace: CodebookTrace, end: Recent) -> Panel:
 
 def _gradients(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
     which, values = gradient(trace)
+    if not np.isfinite(values).any():
+        return
     label, meaning = GRADIENT[which]
     codes = values.shape[1]
     grid = heat(trace, values, life_order(trace.hits))
@@ -118,8 +120,11 @@ def _gradients(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
 
 def _norms(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
     norm, dead, step = trace.norm[-1], end.dead, f"step {int(trace.steps[-1]):,}"
+    if not np.isfinite(norm).any():  # no table of codes that could be read
+        return
     classes = f"dead codes ({int(dead.sum()):,}) had no hit in {end}, live ones ({int((~dead).sum()):,}) had"
-    zero = f" {int((norm == 0).sum()):,} norms are exactly zero and not drawn." if (norm == 0).any() else ""
+    none = int((norm == 0).sum())
+    zero = f" Not drawn on this axis: {counted(none, 'norm')} of exactly zero." if none and spans_decades(norm) else ""
     yield Panel(
         f"{trace.codebook}-norm-histogram",
         "Code norms",
@@ -127,17 +132,22 @@ def _norms(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
         f" place; near zero, an EMA has shrunk them.{zero}",
         populations.norm_histogram(norm, dead),
     )
-    yield Panel(
-        f"{trace.codebook}-norm-in-time",
-        "Code norms over time",
-        f"Median (line) and 5 to 95 % of the codes (band); {classes}. Live norms that run away from the dead ones leave"
-        " them where no latent comes.",
-        populations.norm_in_time(trace.steps, trace.norm, dead),
-    )
+    if len(trace.steps) > 1:
+        yield _norms_in_time(trace, dead, classes)
     yield Panel(
         f"{trace.codebook}-norm-against-hits",
         "Norm against hits",
         f"Every point is one of {len(norm):,} codes: its norm at {step} and its hits over {end}; triangles in the strip"
         f" on the left: the {int(dead.sum()):,} codes without a hit.{zero}",
         populations.norm_against_hits(norm, end.hits),
+    )
+
+
+def _norms_in_time(trace: CodebookTrace, dead: NDArray[np.bool_], classes: str) -> Panel:
+    return Panel(
+        f"{trace.codebook}-norm-in-time",
+        "Code norms over time",
+        f"Median (line) and 5 to 95 % of the codes (band); {classes}. Live norms that run away from the dead ones leave"
+        " them where no latent comes.",
+        populations.norm_in_time(trace.steps, trace.norm, dead),
     )

@@ -101,11 +101,12 @@ def norm_against_hits(norm: NDArray, hits: NDArray[np.int64]) -> Figure:
 
 
 @theme()
-def rank_frequency(first: NDArray[np.int64], last: NDArray[np.int64]) -> Figure:
+def rank_frequency(first: NDArray[np.int64] | None, last: NDArray[np.int64]) -> Figure:
     """Share of the tokens that each code got, by rank, early and late, against uniform use; first, last (K,)."""
     figure, axes = single()
-    for name, hits, style in (("first records", first, "--"), ("last records", last, "-")):
-        _draw_ranks(axes, name, np.sort(hits)[::-1], style)
+    if first is not None:
+        _draw_ranks(axes, "first records", np.sort(first)[::-1], "--")
+    _draw_ranks(axes, "last records", np.sort(last)[::-1], "-")
     uniform = 1 / len(last)
     axes.plot([1, len(last)], [uniform, uniform], color="#999999", linestyle=":", label=f"uniform: 1/{len(last):,}")
     for which in ("x", "y"):

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ...diagnostics.errors import InputError
 from ...diagnostics.recording.trace import CodebookTrace
+from ...diagnostics.run import RunDirectory
 from ..page import images, logged
 from ..page.facts import RunFacts, number
 from ..page.run_sections import (
@@ -25,31 +25,66 @@ from ..page.sections import Card, Panel, Section, Table, hang, write_page
 from ..page.tables import plus_minus
 from ..page.words import counted
 from . import curves
-from .panels import codebook_panels
+from .overview import cards, overview, uses
+from .section import codebook_section
 from .standing import standing
+
+#: More codebooks than this are folded away, each under its own heading: eight layers are a hundred figures.
+MOST_OPEN = 2
 
 
 def write_run_page(fact: RunFacts, folder: Path, progress: Callable[[str], None]) -> Path:
     """Write the report of one run into ``folder`` and return the page."""
-    progress(f"{fact.name}: losses and samples")
     short = verdict(fact)
     short.missing += not_measured([fact])
-    sections = [short, *findings(fact), _training(fact, folder)]
-    if not fact.run.codebooks():
+    if len(found := [*uses(fact.run)]) > 1:
+        short.tables.append(overview([("", one) for one in found], folder))
+    if not fact.run.has_config:
+        short.text.append("vqtool did not train this model: its losses, samples and settings are not in this folder.")
+    sections = [short, *findings(fact)]
+    if fact.run.has_config:
+        progress(f"{fact.name}: losses and samples")
+        sections.append(_training(fact, folder))
+    if not fact.run.codebook_names():
         sections.append(Section("Codebooks", missing=["No codebook trace yet: no record of any codebook was written."]))
-    for codebook in fact.run.codebooks():
-        progress(f"{fact.name}: codebook {codebook.name}")
-        sections.append(_codebook(codebook, folder))
-    sections += [numbers(fact, folder), *circumstances(fact)]
+    sections += _codebooks(fact, folder, progress)
+    if fact.run.has_config:
+        sections += [numbers(fact, folder), *circumstances(fact)]
     progress(f"{fact.name}: page")
-    size = fact.setting("quantizer.codebook_size", "unknown size")
-    subtitle = f"quantizer {fact.quantizer}, {size} codes, data {fact.setting('data.spec', 'unknown')}, {fact.status}"
-    return write_page(folder, f"Run {fact.name}", subtitle, sections)
+    return write_page(folder, f"Run {fact.name}", f"{fact.model}, {fact.status}", sections)
+
+
+def _codebooks(fact: RunFacts, folder: Path, progress: Callable[[str], None]) -> Iterator[Section]:
+    names = fact.run.codebook_names()
+    for codebook in names:
+        progress(f"{fact.name}: codebook {codebook}")
+        section = codebook_section(fact.run, codebook, folder)
+        section.folded = len(names) > MOST_OPEN
+        if len(names) > 1:
+            section.text[:0] = _told(fact.run, codebook)
+        yield section
 
 
 def verdict(fact: RunFacts) -> Section:
-    """The numbers of the evaluation first, of the test split or of whichever was evaluated; a sentence per codebook."""
-    section = Section("In short", text=[f"The run is {fact.status}.", *_standings(fact)])
+    """How far the run is, how its codebook stands where it is one, and the numbers in large.
+
+    Several codebooks have their sentences in their own sections.
+    """
+    section = Section("In short", text=[f"The run is {fact.status}."])
+    if len(names := fact.run.codebook_names()) == 1:
+        section.text += _told(fact.run, names[0])
+    (_add_evaluation if fact.run.has_config else _add_use)(section, fact)
+    return section
+
+
+def _add_use(section: Section, fact: RunFacts) -> None:
+    """Of a model that vqtool did not train, what the instrument saw is all there is."""
+    if len(found := [*uses(fact.run)]) == 1:
+        section.cards += cards(found[0])
+
+
+def _add_evaluation(section: Section, fact: RunFacts) -> None:
+    """The evaluation of the test split, or of whichever was evaluated."""
     splits = fact.splits()
     if "test" not in splits:
         section.missing.append("The test split was not evaluated: no evaluation-test.json.")
@@ -67,15 +102,14 @@ def verdict(fact: RunFacts) -> Section:
             Card(plus_minus(number(evaluation.get("perplexity_split")), decimals=1), "perplexity, in codes", over),
             Card(f"{plus_minus(number(evaluation.get('psnr')), decimals=2)} dB", "PSNR", images),
         ]
-    return section
 
 
-def _standings(fact: RunFacts) -> list[str]:
-    sentences = []
-    for codebook in fact.run.codebooks():
-        with suppress(InputError):  # what is wrong with it stands where its figures would
-            sentences.append(str(standing(CodebookTrace.load(codebook, columns=()))))
-    return sentences
+def _told(run: RunDirectory, codebook: str) -> list[str]:
+    """How a codebook stands, in one sentence."""
+    try:
+        return [str(standing(CodebookTrace.load(run.trace / codebook, columns=())))]
+    except InputError:  # what is wrong with it stands where its figures would
+        return []
 
 
 def _training(fact: RunFacts, folder: Path) -> Section:
@@ -123,12 +157,3 @@ def _training_tables(fact: RunFacts, folder: Path) -> Iterator[Table]:
     if logged.points(rows, figures) == 1:
         names = {name: (curves.quantity(name), curves.unit(name)) for name in figures}
         yield single_look(rows, names, folder)
-
-
-def _codebook(codebook: Path, folder: Path) -> Section:
-    section = Section(f"Codebook {codebook.name}")
-    try:
-        section.pictures = hang(codebook_panels(codebook), folder)
-    except InputError as error:  # one broken trace must not hide the rest of the run
-        section.missing.append(f"Not shown: {error}.")
-    return section

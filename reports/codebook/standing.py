@@ -75,12 +75,14 @@ class Standing:
         return max(1, round(TOLERANCE * self.used))
 
     def __str__(self) -> str:
+        training = "In training, codebook" if self.end.last else "Codebook"
         now = (
-            f"In training, codebook {self.codebook} used {self.used:,} of {counted(len(self.end.hits), 'code')} over"
+            f"{training} {self.codebook} used {self.used:,} of {counted(len(self.end.hits), 'code')} over"
             f" {self.end}, where perfectly even use would show {self.ceiling:,.0f}"
         )
         if self.since is None:
-            return f"{now}{'; too few records to tell since when' * self.end.enough}."
+            few = self.end.enough and self.end.last  # of a single pass nobody asks since when
+            return f"{now}{'; too few records to tell since when' if few else ''}."
         since = f"since step {self.since:,}" if self.since else "from the start"
         trend = self.trend or "too few records to tell a trend"
         return f"{now}; so, give or take {counted(self.same, 'code')}, {since}; {trend}."

@@ -14,6 +14,7 @@ from ...diagnostics.run import RunDirectory, flatten
 from ...diagnostics.stats.lives import life_order
 from ..codebook import heatmaps
 from ..codebook.lives import heat, usage_in_time
+from ..codebook.overview import overview, uses
 from ..codebook.run_page import verdict
 from ..page import logged
 from ..page.facts import SEVERITIES, RunFacts, number
@@ -23,6 +24,7 @@ from ..page.sections import Panel, Section, hang, lay, write_page
 from ..page.tables import METRICS
 from ..page.words import counted
 from . import curves
+from .mechanisms import mechanisms
 from .quantizers_table import comparison, group_by_quantizer
 from .reconstructions import reconstructions
 
@@ -42,7 +44,8 @@ class Reduced:
 def write_ablation_page(runs: list[RunDirectory], folder: Path, progress: Callable[[str], None]) -> Path:
     """Write the comparison of ``runs`` into ``folder`` and return the page."""
     sections = ablation_sections(runs, folder, progress)
-    subtitle = f"{counted(len(runs), 'run')} of {counted(len(group_by_quantizer(runs)), 'quantizer')}"
+    groups = group_by_quantizer(runs)
+    subtitle = f"{counted(len(runs), 'run')} of {counted(len(groups), _kind(groups))}"
     return write_page(folder, f"Comparison {folder.resolve().parent.name}", subtitle, sections)
 
 
@@ -58,20 +61,63 @@ def ablation_sections(runs: list[RunDirectory], folder: Path, progress: Callable
     groups = group_by_quantizer(runs)
     facts = [fact for group in groups.values() for fact in group]
     seeds = ", ".join(f"{name}: n = {len(group)}" for name, group in groups.items())
-    both = f"{counted(len(runs), 'run')}, {counted(len(groups), 'quantizer')}"
+    both = f"{counted(len(runs), 'run')}, {counted(len(groups), _kind(groups))}"
     short = Section("In short", text=[f"{both} ({seeds})."])
-    # What the table misses stands beneath it.
+    own = {name: group for name, group in groups.items() if group[0].run.has_config}
+    if len(own) < len(groups):
+        _add_strangers(short, groups, folder)
+    sections = [short]
+    if own:
+        _add_comparison(short, own, folder)
+        sections += [_training_section(own, folder), reconstructions(own, folder)]
+    most = max((len(_traces(fact)) for fact in facts), default=0)
+    sections += [_codebook(number, groups, folder, progress) for number in range(most)]
+    if not any(fact.run.codebook_names() for fact in facts):
+        sections.append(Section("Codebooks", missing=["No codebook trace yet in any run."]))
+    return sections + [_run(fact, folder) for fact in facts]
+
+
+def _add_strangers(short: Section, groups: Groups, folder: Path) -> None:
+    """What models that vqtool did not train have in common with all others: their records."""
+    strangers = [name for name, group in groups.items() if not group[0].run.has_config]
+    short.text.append(
+        f"vqtool did not train {', '.join(strangers)}: there are no losses, samples and evaluations of them here."
+    )
+    named = [*_named(groups)]
+    short.tables.append(overview([(name, one) for name, fact in named for one in uses(fact.run)], folder))
+    if recorded := [(name, fact) for name, fact in named if fact.last_record]:
+        short.tables.append(mechanisms(recorded, folder))
+
+
+def _add_comparison(short: Section, own: Groups, folder: Path) -> None:
+    """The table of evaluations; what it misses stands beneath it."""
+    facts = [fact for group in own.values() for fact in group]
     short.missing += differences(facts) + not_measured(facts, told={("test", metric.key) for metric in METRICS})
-    short.tables.append(lay(comparison(runs), "Comparison", "comparison", folder))
+    short.tables.append(lay(comparison([fact.run for fact in facts]), "Comparison", "comparison", folder))
+
+
+def _kind(groups: Groups) -> str:
+    """What is compared: quantizers of vqtool, or models of which some were trained elsewhere."""
+    return "quantizer" if all(fact.run.has_config for group in groups.values() for fact in group) else "model"
+
+
+def _traces(fact: RunFacts) -> list[Path]:
+    """The traces of a run, unless it is a single pass of a trained model, which has no course over time."""
+    return fact.run.codebooks() if fact.run.has_config or fact.last_record else []
+
+
+def _named(groups: Groups) -> Iterator[tuple[str, RunFacts]]:
+    """Every run with what it is called: by its group, and by its own name where that has several."""
+    for name, group in groups.items():
+        for fact in group:
+            yield name if len(group) == 1 else f"{name}, {fact.name}", fact
+
+
+def _training_section(groups: Groups, folder: Path) -> Section:
     training = Section("Training", pictures=hang(_training(groups), folder))
     if not training.pictures:
         training.missing.append("No loss/l1 yet: no run has logged one.")
-    sections = [short, training, reconstructions(groups, folder)]
-    for codebook in sorted({path.name for fact in facts for path in fact.run.codebooks()}):
-        sections.append(_codebook(codebook, groups, folder, progress))
-    if not any(fact.run.codebooks() for fact in facts):
-        sections.append(Section("Codebooks", missing=["No codebook trace yet in any run."]))
-    return sections + [_run(fact, folder) for fact in facts]
+    return training
 
 
 def _quantizer_and_seed(run: RunDirectory) -> tuple[str, float]:
@@ -95,19 +141,27 @@ def _training(groups: Groups) -> Iterator[Panel]:
         yield Panel("ablation-l1", "loss/l1", caption, curves.loss_by_name(drawn, "loss/l1 (one batch)"), wide=True)
 
 
-def _codebook(codebook: str, groups: Groups, folder: Path, progress: Callable[[str], None]) -> Section:
-    section = Section(f"Codebook {codebook}")
+def _codebook(number: int, groups: Groups, folder: Path, progress: Callable[[str], None]) -> Section:
+    """The first codebook of every run, or the second and so on: models of others have other names for them."""
+    traces = {
+        fact: found[number] for group in groups.values() for fact in group if number < len(found := _traces(fact))
+    }
+    names = dict.fromkeys(trace.name for trace in traces.values())
+    section = Section(f"Codebook {', '.join(names)}")
     reduced: dict[str, list[Reduced]] = {}
     for name, group in groups.items():
         for fact in group:
-            progress(f"{fact.name}: codebook {codebook}")
+            if fact not in traces:
+                continue
+            progress(f"{fact.name}: codebook {traces[fact].name}")
             try:
-                one = _reduce(fact.run.trace / codebook)
+                one = _reduce(traces[fact])
             except InputError as error:
                 section.missing.append(f"{fact.name} is left out: {error}.")
             else:
                 reduced.setdefault(name, []).append(one)
-    section.pictures = hang(_codebook_panels(codebook, reduced), folder)
+    stem = next(iter(names)) if len(names) == 1 else f"codebook-{number + 1}"
+    section.pictures = hang(_codebook_panels(stem, reduced), folder)
     return section
 
 
@@ -133,7 +187,7 @@ def _codebook_panels(codebook: str, reduced: Mapping[str, list[Reduced]]) -> Ite
     yield Panel(
         f"{codebook}-collapse-side-by-side",
         "Collapse side by side",
-        f"The first seed of each quantizer on one colour scale and one axis of steps: hits of every code per"
+        f"The first run under each name on one colour scale and one axis of steps: hits of every code per"
         f" window ({over}); codes ordered by their last hit, survivors on top; grey: no hit.{cells}",
         heatmaps.side_by_side(heats),
         wide=True,
@@ -143,8 +197,9 @@ def _codebook_panels(codebook: str, reduced: Mapping[str, list[Reduced]]) -> Ite
 def _run(fact: RunFacts, folder: Path) -> Section:
     section = verdict(fact)
     section.title = f"Run {fact.name}"
-    size = fact.setting("quantizer.codebook_size", "?")
-    section.text.insert(0, f"Quantizer {fact.quantizer}, {size} codes, seed {fact.setting('train.seed', '?')}.")
+    if fact.run.has_config:
+        size = fact.setting("quantizer.codebook_size", "?")
+        section.text.insert(0, f"Quantizer {fact.quantizer}, {size} codes, seed {fact.setting('train.seed', '?')}.")
     found = fact.findings()
     section.findings = [finding for finding in found if finding.get("severity") == SEVERITIES[0]]
     if found:

@@ -1,7 +1,9 @@
 """Quantizers compared over seeds, as a table."""
 
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -34,14 +36,25 @@ def comparison(runs: list[RunDirectory], split: str = "test") -> pd.DataFrame:
 
 
 def group_by_quantizer(runs: Sequence[RunDirectory]) -> dict[str, list[RunFacts]]:
-    """First stages by quantizer spec, and by codebook size where the runs differ in it, in the order of ``runs``."""
+    """First stages by quantizer spec, and by codebook size where the runs differ in it, in the order of ``runs``.
+
+    A run that vqtool did not train stands for itself, by its path below the folder that all runs have in common; beside
+    quantizers it is called a folder, since folders may have the names of quantizers.
+    """
     facts = [fact for fact in map(RunFacts, runs) if not fact.is_transformer]
-    sizes = {fact.setting("quantizer.codebook_size") for fact in facts}
+    sizes = {fact.setting("quantizer.codebook_size") for fact in facts if fact.run.has_config}
     groups: dict[str, list[RunFacts]] = {}
     for fact in facts:
         size = f", K = {fact.setting('quantizer.codebook_size')}" if len(sizes) > 1 else ""
-        groups.setdefault(fact.quantizer + size, []).append(fact)
+        name = fact.quantizer + size if fact.run.has_config else "folder " * bool(sizes) + _place(fact, facts)
+        groups.setdefault(name, []).append(fact)
     return groups
+
+
+def _place(fact: RunFacts, facts: Sequence[RunFacts]) -> str:
+    paths = [one.run.path.resolve() for one in facts]
+    above = Path(os.path.commonpath(paths)) if len(paths) > 1 else paths[0].parent
+    return fact.run.path.resolve().relative_to(above).as_posix()
 
 
 def _value(fact: RunFacts, key: str, split: str) -> float:

@@ -59,8 +59,7 @@ def _first_stage(fact: RunFacts, folder: Path, progress: Progress) -> Section:
     section = verdict(fact)
     section.title = f"First stage: {name_below(fact.run.path, folder.parent)}"
     section.missing += not_measured([fact])
-    size = fact.setting("quantizer.codebook_size", "?")
-    section.text.insert(0, f"Quantizer {fact.quantizer}, {size} codes, data {fact.setting('data.spec', 'unknown')}.")
+    section.text.insert(0, f"{fact.model[:1].upper()}{fact.model[1:]}.")
     return _linked(section, write_run_page(fact, _report(fact), progress), folder)
 
 

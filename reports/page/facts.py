@@ -2,12 +2,15 @@
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ...diagnostics.errors import InputError
 from ...diagnostics.run import RunDirectory
+from .records import codebook_size, last_step
+from .words import counted
 
 SEVERITIES = ("problem", "warning", "info")
 
@@ -30,12 +33,12 @@ class RunFacts:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The config tree.
+        """The config tree; empty for a run that vqtool did not train.
 
         Raises:
             InputError: It cannot be read.
         """
-        return self.run.read_config()
+        return self.run.read_config() if self.run.has_config else {}
 
     def setting(self, path: str, default: Any = None) -> Any:
         """A setting by its dotted path, such as ``quantizer.spec``."""
@@ -48,6 +51,34 @@ class RunFacts:
     def is_transformer(self) -> bool:
         """Whether the run is one of the second stage; older runs of the first stage name no stage."""
         return self.run.stage == "transformer"
+
+    @cached_property
+    def codebook_sizes(self) -> dict[str, int]:
+        """K of each codebook by its name; one of which nothing can be read is left out."""
+        sizes = {}
+        for name in self.run.codebook_names():
+            with suppress(InputError):
+                sizes[name] = codebook_size(self.run, name)
+        return sizes
+
+    @property
+    def size(self) -> str:
+        """The codebooks and their sizes: "512 codes", "4 codebooks of 512 codes", "2 codebooks of 256 to 512 codes"."""
+        if self.run.has_config:
+            return f"{self.setting('quantizer.codebook_size', 'unknown size')} codes"
+        sizes = sorted(set(self.codebook_sizes.values()))
+        if not sizes:
+            return "no codebook that can be read"
+        codes = counted(sizes[0], "code") if len(sizes) == 1 else f"{sizes[0]:,} to {counted(sizes[-1], 'code')}"
+        books = len(self.codebook_sizes)
+        return codes if books == 1 else f"{books} codebooks of {codes}"
+
+    @property
+    def model(self) -> str:
+        """What the run is of, in a few words for below a heading."""
+        if not self.run.has_config:
+            return self.size
+        return f"quantizer {self.quantizer}, {self.size}, data {self.setting('data.spec', 'unknown')}"
 
     @property
     def quantizer(self) -> str:
@@ -94,9 +125,20 @@ class RunFacts:
         """The last logged step, 0 where none was logged."""
         return max((int(row["step"]) for row in self.metrics if "step" in row), default=0)
 
+    @cached_property
+    def last_record(self) -> int:
+        """The step of the last record of any codebook, 0 where there is none or it was of no training."""
+        return max((last_step(self.run, name) for name in self.codebook_sizes), default=0)
+
     @property
     def status(self) -> str:
-        """One sentence: finished, interrupted or running, or just begun."""
+        """One sentence: finished, interrupted or running, or just begun; how far the trace goes where it is all."""
+        if not self.run.has_config:
+            if not self.codebook_sizes:
+                return "begun: no record of any codebook was written yet"
+            if not self.last_record:
+                return "one pass of a trained model, measured without training"
+            return f"recorded up to step {self.last_record:,}"
         steps = self.setting("train.steps", "an unknown number of")
         if self.run.is_finished:
             return f"finished: {self.done.get('steps', steps)} steps in {number(self.done.get('seconds')):,.0f} s"

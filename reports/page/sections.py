@@ -71,7 +71,11 @@ class Card:
 
 @dataclass
 class Section:
-    """A part of the page under a heading; ``missing`` says plainly what could not be shown, and why."""
+    """A part of the page under a heading.
+
+    ``missing`` says plainly what could not be shown, and why; of a ``folded`` one figures and tables are shown when the
+    reader unfolds them.
+    """
 
     title: str
     text: list[str] = field(default_factory=list)
@@ -82,6 +86,7 @@ class Section:
     pictures: list[SavedPanel] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     verbatim: str = ""
+    folded: bool = False
 
 
 def hang(panels: Iterable[Panel], folder: Path) -> list[SavedPanel]:

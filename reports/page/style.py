@@ -121,6 +121,12 @@ def legend_beside(axes: Axes, **options: object) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", **options)
 
 
+def legend_above(axes: Axes) -> None:
+    """The legend in one line above the axes, which keep the whole width."""
+    names = axes.get_legend_handles_labels()[1]
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(names), fontsize="small", borderpad=0.1)
+
+
 def dot(n: int) -> dict:
     """How a curve of ``n`` points is drawn besides its line: one point alone has no line, and is a dot."""
     return {"marker": "o", "markersize": 4} if n == 1 else {}

@@ -65,7 +65,7 @@ def test_a_run_becomes_a_page_with_figures_and_tables(full, text):
     assert names >= {"losses", "validation", "reconstructions", "quantize-usage", "quantize-collapse"}
     assert names == {path.stem for path in (full.report / "figures").glob("*.svg")}
     tables = {path.name for path in (full.report / "tables").iterdir()}
-    assert tables == {f"final-numbers.{ending}" for ending in ("csv", "md", "tex")}
+    assert tables == {f"{name}.{ending}" for name in ("codebooks", "final-numbers") for ending in ("csv", "md", "tex")}
     assert text.count("data:image/png;base64,") == len(names)
 
 

@@ -140,7 +140,7 @@ def build_transformer_config(tree: Mapping[str, Any]) -> TransformerConfig:
     if tree.get("first_stage") is None:
         raise InputError("a transformer needs a finished first stage: name its run with first_stage", "first_stage")
     run = RunDirectory(Path(str(tree["first_stage"])))
-    if not run.is_run and "codebook_size" in tree:
+    if not run.has_config and "codebook_size" in tree:
         return validated(TransformerConfig, tree)
     first = autoencoder_config_of(run)
     inherited = {"data": first.data.model_dump(mode="json"), "codebook_size": first.quantizer.codebook_size}

@@ -11,8 +11,10 @@ from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 
 from vqtool.diagnostics import CodebookMonitor
-from vqtool.diagnostics.recording.codebook_board import HEATMAP, TensorBoardSink
+from vqtool.diagnostics.recording.codebook_board import CHARTS, HEATMAP, TensorBoardSink, add_layout
 from vqtool.diagnostics.recording.records import CodebookRecord
+from vqtool.diagnostics.recording.rows import TABLES, BoundaryRow, LatentsRow, TermRow
+from vqtool.diagnostics.recording.scalars import scalars
 from vqtool.diagnostics.recording.sinks import TraceSink
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.diagnostics.stats.lives import life_order
@@ -154,3 +156,45 @@ def test_a_resumed_run_has_a_picture_of_all_of_it(tmp_path, monkeypatch):
     shown = pictures(read(run.tensorboard))
     assert [picture.step for picture in shown] == [10, 80]
     assert_shows(shown[-1], steps)
+
+
+def test_every_number_of_a_row_is_a_curve_and_what_was_not_measured_is_none(tmp_path):
+    with SummaryWriter(str(tmp_path)) as writer:
+        sink = TensorBoardSink(writer)
+        sink.write_row(BoundaryRow(codebook="vq.0", step=10, ratio=0.5, tokens=128))
+        sink.write_row(BoundaryRow(codebook="vq.0", step=20, ratio=0.25, tokens=128))
+        sink.write_row(LatentsRow(codebook="vq.0", step=20, spread=2.0, mean=(1.0, 2.0)))
+        sink.flush()
+    found = read(tmp_path)
+    assert set(found.Tags()["scalars"]) == {"boundary/vq.0/ratio", "boundary/vq.0/tokens", "latents/vq.0/spread"}
+    assert [(point.step, point.value) for point in found.Scalars("boundary/vq.0/ratio")] == [(10, 0.5), (20, 0.25)]
+
+
+def test_two_terms_of_a_step_have_a_curve_each(tmp_path):
+    with SummaryWriter(str(tmp_path)) as writer:
+        sink = TensorBoardSink(writer)
+        for term, weight in (("rec", 1.0), ("commit", 0.25)):
+            sink.write_row(TermRow(codebook="vq", step=1, term=term, weight=weight))
+    found = read(tmp_path)
+    assert [found.Scalars(f"terms/vq/{term}/weight")[0].value for term in ("rec", "commit")] == [1.0, 0.25]
+
+
+def test_the_name_of_the_estimator_is_told_when_it_changes(tmp_path):
+    with SummaryWriter(str(tmp_path)) as writer:
+        sink = TensorBoardSink(writer)
+        for step, name in ((1, None), (2, "rotation"), (3, "rotation"), (4, None), (5, "straight-through")):
+            sink.write_row(BoundaryRow(codebook="vq", step=step, estimator=name))
+        sink.flush()
+    tag = "boundary/vq/estimator/text_summary"
+    told = [(point.step, point.tensor_proto.string_val[0].decode()) for point in read(tmp_path).Tensors(tag)]
+    assert told == [(2, "rotation"), (5, "straight-through")]
+
+
+def test_the_layout_names_only_curves_that_are_written(tmp_path):
+    zeros = np.zeros(CODES, np.float32)
+    full = CodebookRecord("vq", 10, 10, hits(10), *[zeros] * 6)
+    known = set(scalars(full)) | {f"{name}/vq/{column}" for name, kind in TABLES.items() for column in kind.columns()}
+    charts = [chart for category in CHARTS.values() for chart in category.values()]
+    assert {f"{table}/vq/{name}" for table, names in charts for name in names} <= known
+    with SummaryWriter(str(tmp_path)) as writer:
+        add_layout(writer, "vq")

@@ -7,6 +7,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vqtool.diagnostics import CodebookRecord, LogSink, TensorBoardSink, TokenBoardSink, TokenRecord
 from vqtool.diagnostics.recording.records import Record
+from vqtool.diagnostics.recording.rows import TermRow
 
 K = 8
 
@@ -51,3 +52,14 @@ def test_one_call_has_the_numbers_of_one_codebook_at_one_step_by_name():
 def test_a_record_of_which_no_numbers_are_known_is_named():
     with pytest.raises(TypeError, match="no scalars are known of a Record"):
         LogSink(print).write(Record("q", 1, 1))
+
+
+def test_every_term_of_the_loss_is_logged_with_the_next_record():
+    calls = []
+    sink = LogSink(lambda values, step: calls.append((step, values)))
+    for term, weight in (("rec", 1.0), ("commit", 0.25)):
+        sink.write_row(TermRow(codebook="quantize", step=5, term=term, weight=weight))
+    sink.write(record(CodebookRecord, 10, "quantize"))
+    ((step, values),) = calls
+    assert step == 10
+    assert (values["terms/quantize/rec/weight"], values["terms/quantize/commit/weight"]) == (1.0, 0.25)

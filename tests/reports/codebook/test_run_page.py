@@ -43,16 +43,23 @@ def test_a_run_without_findings_has_no_section_for_them(run, diagnosed):
     assert "diagnosed" not in text
 
 
-def test_how_each_codebook_stands_is_told_in_short(run):
+def test_how_each_of_several_codebooks_stands_is_told_in_its_section(run):
     write_trace(run.trace / "first", np.full((20, 16), 8))
     write_trace(run.trace / "second", np.full((20, 16), 8) * (np.arange(16) < 4))
     (run.trace / "third").mkdir()
     (run.trace / "third" / "part-0000000001.parquet").write_text("no parquet")
     text = write_report(run.path).read_text()
-    short = text[: text.index("<h2>Training")]
-    assert "codebook first used 16 of 16 codes over the last record" in short
-    assert "codebook second used 4 of 16 codes over the last 4 records" in short
-    assert "codebook third" not in short
+    first, second, third = (text.index(f"<h2>Codebook {name}") for name in ("first", "second", "third"))
+    assert "codebook first used 16 of 16 codes over the last record" in text[first:second]
+    assert "codebook second used 4 of 16 codes over the last 4 records" in text[second:third]
+    assert "codebook third used" not in text
+    assert [row[1] for row in laid(run, "codebooks")] == ["first", "second"]
+
+
+def test_how_a_single_codebook_stands_is_told_in_short(run):
+    write_trace(run.trace / "first", np.full((20, 16), 8))
+    text = write_report(run.path).read_text()
+    assert "codebook first used 16 of 16 codes over the last record" in text[: text.index("<h2>Training")]
 
 
 def test_a_single_look_at_the_validation_split_is_a_table(run):
@@ -87,10 +94,12 @@ def test_what_was_logged_often_is_no_table(run):
     assert {path.stem for path in (run.report / "tables").iterdir()} == {"final-numbers"}
 
 
-def test_a_run_of_one_record_is_drawn_as_dots(run):
+def test_one_record_is_told_in_numbers_and_drawn_where_no_time_is(run):
     write_trace(run.trace / "quantize", np.full((1, 16), 8))
     text = write_report(run.path).read_text()
-    assert "1 record, each over a window of 10 steps" in text
+    assert "codebook quantize used 16 of 16 codes over the last record (10 steps, 128 tokens)" in text
+    names = {name.removeprefix("quantize-") for name in drawn(run) if name.startswith("quantize-")}
+    assert names == {"rank-frequency", "norm-histogram", "norm-against-hits"}
 
 
 def test_a_run_of_before_is_shown_with_what_it_has(run):
