@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -19,9 +19,7 @@ from .hooks import watch
 from .optimizer_steps import GradientState
 from .records import CodebookRecord, IntArray
 from .reference import ReferenceBatch
-from .rows import Row
 from .sinks import Sink
-from .snapshots import Snapshot
 from .step_monitor import Optimizers, StepMonitor
 from .sums import on_host
 from .terms import LossTerms
@@ -35,7 +33,8 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
     Each codebook is read by a hook on its quantizer. A forward counts in training mode with gradients enabled, once
     where activation checkpointing repeats it; a record says how many were counted. Hooks of the optimizer close each
     optimizer step, when the gradients are what the optimizer sees: unscaled, clipped, reduced over ranks. The counters
-    stay on the device, and the host waits for it only when a record is made. No parameter, buffer or random number of
+    stay on the device; the host waits for it when a record is made or a snapshot taken, and once at the first call of
+    each quantizer. No parameter, buffer or random number of
     the model is touched, and a copy of the model, or one that was saved, is not watched.
 
         monitor = CodebookMonitor(model, optimizer, [TraceSink("runs/mine")], every=100)
@@ -134,17 +133,20 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         for name, watched in self.watches.items():
             with self._giving_up(name):
                 watched.close_step(self.step)
-                self._hand_over_snapshots(watched)
+            self._hand_over_snapshots(name, watched)
 
     def _skip_step(self) -> None:
         for name, watched in self.watches.items():
             with self._giving_up(name):
                 watched.skip_step(self.step)
-                self._hand_over_snapshots(watched)
+            self._hand_over_snapshots(name, watched)
 
-    def _hand_over_snapshots(self, watched: CodebookWatch) -> None:
+    def _hand_over_snapshots(self, name: str, watched: CodebookWatch) -> None:
         """Snapshots do not wait for a record: each holds a codebook."""
-        for snapshot, geometry in watched.take_snapshots():
+        taken = []
+        with self._giving_up(name):
+            taken = watched.take_snapshots()
+        for snapshot, geometry in taken:
             self._hand_over("write_snapshot", snapshot)
             self._hand_over("write_row", geometry)
 
@@ -161,19 +163,23 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
                 if name not in self._broken:
                     self._warn_unseen(name)
                 continue
+            record, rows = None, []
             with self._giving_up(name):
                 record, rows = watched.close_window(self.step, changes.get(name, {}))
-                if not self._broken_anywhere(name, watched.window.hits.device):
-                    for row in rows:
-                        self._hand_over("write_row", row)
-                    if record is not None:
-                        yield record
+            if self._broken_anywhere(name, watched.window.hits.device):
+                continue
+            for row in rows:
+                self._hand_over("write_row", row)
+            if record is not None:
+                yield record
 
-    def _hand_over(self, method: str, item: Row | Snapshot) -> None:
-        """Give the sinks that take such items this one."""
-        for sink in self.sinks:
-            if (take := getattr(sink, method, None)) is not None:
-                take(item)
+    def _hand_over(self, method: str, item: Any) -> None:
+        try:
+            super()._hand_over(method, item)
+        except OSError as error:
+            if self.on_error == "raise":
+                raise
+            warnings.warn(f"vqtool could not write a record, and tries again with the next: {error}", stacklevel=2)
 
     def _broken_anywhere(self, name: str, device: torch.device) -> bool:
         """Whether a rank could not read the codebook; who could not takes part in the sums all the same."""
@@ -225,10 +231,13 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
             terms: By name the weight of each and its value () before weighting, with its graph; of a micro-batch its
                 share in the step.
         """
-        for name, watched in self.watches.items():
-            if name not in self._broken:
-                with self._giving_up(name):
-                    watched.add_terms(terms, self.step + 1)
+        with ExitStack() as stack:
+            for watched in self.watches.values():
+                stack.enter_context(watched.paused())  # a term's gradient comes by the codebooks before, too
+            for name, watched in self.watches.items():
+                if name not in self._broken:
+                    with self._giving_up(name):
+                        watched.add_terms(terms, self.step + 1)
 
     def watch_reference(self, encode: Callable[[], Any]) -> None:
         """Have ``encode`` run the model on the batch that records are compared by; see ``reference``."""

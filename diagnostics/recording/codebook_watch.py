@@ -1,6 +1,7 @@
 """Everything that is recorded of one codebook, put together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -101,6 +102,18 @@ class CodebookWatch:
                 f"{self.name} has {len(codes):,} codes now and had {self.codebook.size:,}: attach a new monitor"
             )
         return codes
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the gradients alone that come by meanwhile: those of a single term, not of the loss."""
+        crossings = self._boundary.crossings
+        for crossing in crossings:
+            crossing.paused = True
+        try:
+            yield
+        finally:
+            for crossing in crossings:
+                crossing.paused = False
 
     def add_terms(self, terms: LossTerms, step: int) -> None:
         """Take in the terms of the loss of optimizer step ``step``, before its backward pass."""

@@ -118,8 +118,13 @@ class StepMonitor(ABC, Generic[R]):
 
     def _record(self) -> None:
         for record in self._close_windows():
-            for sink in self.sinks:
-                sink.write(record)
+            self._hand_over("write", record)
+
+    def _hand_over(self, method: str, item: Any) -> None:
+        """Give ``item`` to the sinks that take such items by ``method``."""
+        for sink in self.sinks:
+            if (take := getattr(sink, method, None)) is not None:
+                take(item)
 
     def flush(self) -> None:
         """Have every sink put down what it holds."""

@@ -20,10 +20,8 @@ class Terms:
         self._done: list[tuple[int, str, float, Tensor]] = []  # step, term, weight, (value, squared norm)
 
     def add(self, step: int, terms: LossTerms, crossings: Sequence[Crossing]) -> None:
-        """Take the gradients of the terms at the latents of the forwards whose graph is there."""
+        """Take the gradients of the terms at the latents of the forwards whose graph is there, all of them paused."""
         entering = [crossing.entering.tensor for crossing in crossings if crossing.entering.tensor.requires_grad]
-        for crossing in crossings:
-            crossing.paused = True
         for name, (weight, value) in terms.items():
             squares = torch.zeros((), dtype=torch.float64, device=value.device)
             if entering and value.requires_grad:
@@ -31,8 +29,6 @@ class Terms:
                     if gradient is not None:
                         squares = squares + gradient.double().square().sum()
             self._keep(step, name, float(weight), torch.stack([value.detach().double(), squares]))
-        for crossing in crossings:
-            crossing.paused = False
 
     def _keep(self, step: int, name: str, weight: float, sums: Tensor) -> None:
         """Micro-batches of one step are of different tokens: what they say of a term adds up."""

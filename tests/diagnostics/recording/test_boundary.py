@@ -435,3 +435,48 @@ def test_velocities_are_those_of_the_busiest_codes_and_of_their_centroids():
     for row in rows[1:]:
         assert row.centroid_velocity == pytest.approx(0.3, rel=1e-4)
         assert row.code_velocity == 0
+
+
+def test_terms_leave_the_boundary_of_codebooks_behind_one_another_alone():
+    def rows(named):
+        torch.manual_seed(0)
+        first, second = Stranger(rotation_trick=False), Stranger(rotation_trick=False)
+        model, sink = nn.ModuleList([first, second]), Records()
+        optimizer = torch.optim.Adam(model.parameters())
+        monitor = CodebookMonitor(model, optimizer, [sink], every=1)
+        quantized, _, loss = first.vq(first.encoder(sequences(40)[0]))
+        again, _, other = second.vq(second.encoder(quantized))
+        reconstruction = second.decoder(again).square().mean()
+        if named:
+            monitor.loss_terms({"rec": (1.0, reconstruction), "first": (1.0, loss.sum()), "second": (1.0, other.sum())})
+        (reconstruction + loss.sum() + other.sum()).backward()
+        optimizer.step()
+        return sink.table("boundary")
+
+    for with_terms, without in zip(rows(True), rows(False), strict=True):
+        assert with_terms == without
+
+
+def test_a_full_disk_is_no_fault_of_a_codebook():
+    class Full(Records):
+        def write(self, record):
+            raise OSError(28, "No space left on device")
+
+        write_row = write_snapshot = write
+
+    torch.manual_seed(0)
+    model = Ours()
+    optimizer = torch.optim.Adam(model.parameters())
+    kept = Records()
+    monitor = CodebookMonitor(model, optimizer, [kept, Full()], every=1, on_error="warn")
+    for x in images(3):
+        model(x).backward()
+        with pytest.warns(
+            UserWarning, match="could not write a record, and tries again with the next: .*No space left"
+        ):
+            optimizer.step()
+    assert len(kept.records) == 3
+    monitor.on_error = "raise"
+    model(images(1)[0]).backward()
+    with pytest.raises(OSError, match="No space left"):
+        optimizer.step()
