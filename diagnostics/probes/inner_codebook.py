@@ -86,7 +86,7 @@ class InnerCodebook(StagedCodebook):
         # A shared inner codebook is called by other quantizers too. The last call of a forward is what it hands over:
         # an optimizer in place quantizes once to move the codes, and again with what they became.
         if self._boundary.is_open:
-            self._call = call
+            self._call = call._replace(output=self._handed_over(call))  # not the distances, which are far larger
 
     def _encoded(self, call: Call) -> CodebookReading | None:
         if not self._boundary.is_open:

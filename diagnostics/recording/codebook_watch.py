@@ -83,7 +83,7 @@ class CodebookWatch:
         first = window.forwards_open == 0
         window.add(reading)
         if self._jumps is not None and codes is not None and isinstance(window, Window):
-            window.see_jumps(*self._jumps.look(codes, reading))
+            window.see_jumps(self._jumps.look(codes, reading))
         if self.detail is None or self._latents is None:
             return
         self._latents.add(reading)

@@ -59,10 +59,12 @@ class Window(Sums):
             self._pull.index_add_(0, indices, residual.to(self._pull.dtype))
         self._tokens += one.sum()
 
-    def see_jumps(self, landed: Tensor, elsewhere: Tensor) -> None:
+    def see_jumps(self, jumped: tuple[Tensor, Tensor] | None) -> None:
         """Take in which codes (K,) jumped onto a latent, which count as reset, and which to a place unknown."""
-        self.resets += landed
-        self.jumps += elsewhere
+        if jumped is not None:
+            landed, elsewhere = jumped
+            self.resets += landed
+            self.jumps += elsewhere
 
     def read_gradient(self, gradient: Tensor | None, state: GradientState) -> None:
         """Take in the (K, D) gradient that the optimizer is about to use, in the place of one taken in before."""

@@ -7,8 +7,8 @@ from ..probes import CodebookReading
 
 #: Leading coordinates by which codes and latents are compared. Four floats agree by chance in no run.
 _COORDINATES = 4
-#: Spreads of the latents, in one of those coordinates, that a code without hits does not move by itself.
-_JUMP = 0.5
+#: In spreads of the latents, by coordinate: what moves less was not reset, and what moves more without a hit was.
+_STILL, _JUMP = 0.05, 0.5
 
 
 class Jumps:
@@ -17,7 +17,7 @@ class Jumps:
     A code that has come to lie on a latent of this batch or of the one before was reset onto it: expiry inside a
     forward takes latents of its own batch, a remedy after the optimizer's step those of the batch just used. A code
     without hits in both forwards that has moved far, onto no latent, was reset or overwritten in a way that cannot be
-    told from outside. The host is never waited for.
+    told from outside.
     """
 
     def __init__(self) -> None:
@@ -25,26 +25,28 @@ class Jumps:
         self._latents: Tensor | None = None
         self._hit: Tensor | None = None
 
-    def look(self, codes: Tensor, reading: CodebookReading) -> tuple[Tensor, Tensor]:
+    def look(self, codes: Tensor, reading: CodebookReading) -> tuple[Tensor, Tensor] | None:
         """After a forward: which of the (K, D) codes have landed on a latent, and which have jumped elsewhere.
 
         Returns:
-            Two (K,) float tensors of zeros and ones. At the first look, before which nothing is known, a code that lies
-            on a latent may have been reset or initialised there: it counts among the latter.
+            Two (K,) float tensors of zeros and ones, None for nothing at all. At the first look, before which nothing
+            is known, a code that lies on a latent may have been reset or initialised there: it counts among the latter.
         """
-        codes = codes[:, :_COORDINATES].float().clone()
-        latents = reading.latents[:, :_COORDINATES].float()
-        latents = latents[latents[:, 0].argsort()]
+        codes = codes[:, :_COORDINATES].to(torch.float32, copy=True)
+        latents = reading.latents[:, :_COORDINATES].to(torch.float32, copy=True)
         hit = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
         hit[reading.indices.clamp(min=0)] = True
-        seen = torch.zeros(len(codes), device=codes.device), _lie_on(codes, latents).float()
-        if self._codes is not None and self._latents is not None and self._hit is not None:
-            moved = (codes - self._codes).abs()
-            landed = (_lie_on(codes, latents) | _lie_on(codes, self._latents)) & (moved > 0).any(1)
-            far = (moved > _JUMP * latents.std(0)).any(1)
-            seen = landed.float(), (far & ~landed & ~hit & ~self._hit).float()
-        self._codes, self._latents, self._hit = codes, latents, hit
-        return seen
+        before, self._codes = self._codes, codes
+        last_latents, self._latents = self._latents, latents
+        last_hit, self._hit = self._hit, hit
+        if before is None or last_latents is None or last_hit is None:
+            return torch.zeros(len(codes), device=codes.device), _lie_on(codes, latents).float()
+        moved = (codes - before).abs() / latents.std(0)
+        stirred = (moved > _STILL).any(1)
+        if codes.device.type == "cpu" and not stirred.any():
+            return None  # where asking costs nothing, most steps end here
+        landed = stirred & (_lie_on(codes, latents) | _lie_on(codes, last_latents))
+        return landed.float(), ((moved > _JUMP).any(1) & ~landed & ~hit & ~last_hit).float()
 
     def state_dict(self) -> dict[str, Tensor | None]:
         """What the next look needs."""
@@ -57,7 +59,8 @@ class Jumps:
 
 
 def _lie_on(codes: Tensor, latents: Tensor) -> Tensor:
-    """(K,) bool: one of the two nearest in the first coordinate, of latents sorted by it, agrees in all."""
+    """(K,) bool: of the latents the two nearest in the first coordinate are asked; one of them agrees in all."""
+    latents = latents[latents[:, 0].argsort()]
     place = torch.searchsorted(latents[:, 0].contiguous(), codes[:, 0].contiguous())
     nearest = latents[torch.stack([place - 1, place]).clamp_(0, len(latents) - 1)]
     return ((nearest - codes).abs() <= 1e-6 * codes.abs()).all(2).any(0)

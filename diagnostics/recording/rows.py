@@ -134,7 +134,7 @@ class GeometryRow(Row):
     """
 
     table = "geometry"
-    cost = "after 0, 1, 10, 20, 40, 80 and so on steps; O(sample x K x D)"
+    cost = "after 0, 1, 10, 40, 160, 640 and so on steps; O(sample x K x D)"
     before = True
 
     sample: int | None = column("tokens", "latents in the sample")

@@ -63,7 +63,7 @@ def geometry_curves(frame: pd.DataFrame, drawn: Mapping[str, Mapping[str, str]])
 
 
 def _steps_axis(axes: Axes, last: int) -> None:
-    """Steps 0, 1, 10, 20, 40 and so on, all with room."""
+    """Steps 0, 1, 10, 40, 160 and so on, all with room."""
     axes.set_xscale("symlog", linthresh=1, linscale=0.4)
     steps = [step for step in (0, *(10**power for power in range(9))) if step <= last]
     axes.set_xticks(steps, [short(step) for step in steps])
