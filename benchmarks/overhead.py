@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas  # noqa: F401 (pyarrow imports it at its first array, once in a process)
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric

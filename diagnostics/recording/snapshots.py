@@ -138,14 +138,14 @@ class SnapshotWriter:
     def write(self, snapshot: Snapshot) -> None:
         """Put a snapshot down."""
         if snapshot.codes is not None:
-            codes = {"code": np.arange(len(snapshot.codes), dtype=np.int32), "vector": list(snapshot.codes)}
+            codes = {"code": np.arange(len(snapshot.codes), dtype=np.int32), "vector": _rows(snapshot.codes)}
             self._put("codes", snapshot.step, codes)
-        latents = {"code": snapshot.indices, "latent": list(snapshot.latents), "assigned": list(snapshot.assigned)}
+        latents = {"code": snapshot.indices, "latent": _rows(snapshot.latents), "assigned": _rows(snapshot.assigned)}
         self._put("latents", snapshot.step, latents)
         self._thin()
 
     def _put(self, kind: str, step: int, columns: dict[str, Any]) -> None:
-        write_table(pa.table(columns), self.folder / f"{kind}-{step:010d}.parquet", compression="zstd")
+        write_table(pa.table(columns), self.folder / f"{kind}-{step:010d}.parquet", compression="none")
 
     def _thin(self) -> None:
         steps = snapshot_steps(self.folder)
@@ -163,6 +163,13 @@ class SnapshotWriter:
         for later in snapshot_steps(self.folder):
             if later >= step:
                 self._remove(later)
+
+
+def _rows(values: FloatRows) -> pa.Array:
+    """(n, D) as a column of lists; numbers of this kind do not compress."""
+    n, D = values.shape
+    flat = pa.array(np.ascontiguousarray(values).ravel())
+    return pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32) * D), flat)
 
 
 def snapshot_steps(folder: Path) -> list[int]:
