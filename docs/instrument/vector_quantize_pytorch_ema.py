@@ -30,7 +30,7 @@ def main(folder):
     print(find_codebooks(model))
 
     monitor = CodebookMonitor(model, optimizer, [TraceSink(folder)], every=80)
-    for _ in range(160):
+    for _ in range(240):
         x = CLUSTERS[torch.randint(100, (32, 16))] + 0.1 * torch.randn(32, 16, 12)  # 32 sequences of 16 tokens
         loss = model(x)
         optimizer.zero_grad()
@@ -41,7 +41,7 @@ def main(folder):
     trace = CodebookTrace.load(f"{folder}/trace/quantize")
     used, perplexity = stats.codes_used(trace.hits[-1]), stats.perplexity(trace.hits[-1])
     ceiling = stats.expected_codes_used(256, trace.hits[-1].sum())
-    print(f"steps 81 to 160: {used} codes used, ceiling {ceiling:.0f}, perplexity {perplexity:.0f}")
+    print(f"steps 161 to 240: {used} codes used, ceiling {ceiling:.0f}, perplexity {perplexity:.0f}")
     show(folder, "boundary", ["estimator", "gain", "commitment"])
     show(folder, "movement", ["attraction", "in_optimizer"])
     show(folder, "geometry", ["scale", "offset", "effective_rank", "cover", "dead_reach"])

@@ -67,8 +67,8 @@ READINGS = {
     ),
 }
 CHANGED_BY_FORWARD = (
-    "A codebook that its own forward changes, such as an EMA, is kept as it was after it: agreements below 1 at step 0"
-    " are the first update, not an error."
+    "A codebook that its own forward changes, such as an EMA, was not seen before the first one: which codes were"
+    " nearest is not known at step 0, and the other figures there are of the codes after it."
 )
 
 

@@ -108,7 +108,8 @@ def unknowns(trace: CodebookTrace) -> list[str]:
         records = int(unknown.any(1).sum())
         told.append(
             f"In {counted(records, 'record')} of {len(unknown):,} some codes without hits jumped to where no latent"
-            " of the batch was: whether that was a reset cannot be known, and it is not counted as one."
+            " of the batch was, or lay on a latent when they were first seen: whether that was a reset cannot be known,"
+            " and it is not counted as one."
         )
     return told
 
