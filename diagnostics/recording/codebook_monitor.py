@@ -157,7 +157,7 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         return max(watched.steps_open for watched in self.watches.values())
 
     def _close_windows(self) -> Iterator[CodebookRecord]:
-        changes = {} if self._reference is None else self._reference.compare()
+        changes = self._changes()
         for name, watched in self.watches.items():
             if watched.window is None:
                 if name not in self._broken:
@@ -172,6 +172,20 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
                 self._hand_over("write_row", row)
             if record is not None:
                 yield record
+
+    def _changes(self) -> dict[str, dict[str, float]]:
+        """What the reference batch says of each codebook; it is the user's function, and may fail like any other."""
+        if self._reference is None:
+            return {}
+        try:
+            return self._reference.compare()
+        except Exception as error:
+            told = f"the reference batch cannot be encoded: {_in_short(error)}"
+            if self.on_error == "raise":
+                raise InputError(told) from error
+            self._reference = None
+            warnings.warn(f"vqtool compares it no longer: {told}", stacklevel=2)
+            return {}
 
     def _hand_over(self, method: str, item: Any) -> None:
         try:

@@ -38,7 +38,7 @@ class Latents(Sums):
         tokens, norm, total, squares = self.over_ranks()
         counted = int(tokens)
         moments: dict[str, Any] = {}
-        if counted:
+        if counted and bool(norm.isfinite()):  # of latents that nobody compares with codes nothing is known
             mean, second = total / counted, squares / counted
             moments = {
                 "mean_norm": float(norm / counted),

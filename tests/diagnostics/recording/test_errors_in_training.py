@@ -108,6 +108,33 @@ def test_a_codebook_that_changes_its_size_in_mid_run_is_told_of():
     assert [record.step for record in sink.records] == [1, 2]
 
 
+@pytest.mark.parametrize("on_error", ["raise", "warn"])
+def test_a_reference_batch_that_fails_is_told_in_one_line(on_error):
+    torch.manual_seed(0)
+    model, sink = Home(), Records()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = CodebookMonitor(
+        model,
+        optimizer,
+        [sink],
+        every=1,
+        read={"inner": reader()},
+        reference=lambda: model(None),
+        on_error=on_error,
+    )
+    model(sequences(8)[0]).backward()
+    told = "the reference batch cannot be encoded: TypeError"
+    if on_error == "raise":
+        with pytest.raises(InputError, match=told):
+            optimizer.step()
+    else:
+        with pytest.warns(UserWarning, match=told):
+            optimizer.step()
+        assert len(sink.records) == 1
+    assert all(module.training for module in model.modules())
+    monitor.detach()
+
+
 def test_a_batch_without_tokens_does_no_harm():
     torch.manual_seed(0)
     model, sink = Home(), Records()
