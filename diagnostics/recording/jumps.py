@@ -17,7 +17,8 @@ class Jumps:
     A code that has come to lie on a latent of this batch or of the one before was reset onto it: expiry inside a
     forward takes latents of its own batch, a remedy after the optimizer's step those of the batch just used. A code
     without hits in both forwards that has moved far, onto no latent, was reset or overwritten in a way that cannot be
-    told from outside.
+    told from outside. Where latents are not compared with codes, and given as NaN, no jump can be judged: each code
+    counts as jumped.
     """
 
     def __init__(self) -> None:
@@ -34,19 +35,20 @@ class Jumps:
         """
         codes = codes[:, :_COORDINATES].to(torch.float32, copy=True)
         latents = reading.latents[:, :_COORDINATES].to(torch.float32, copy=True)
-        hit = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
-        hit[reading.indices.clamp(min=0)] = True
+        hits = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
+        hit = hits.index_add_(0, reading.indices.clamp(min=0), reading.counted.long()) > 0
         before, self._codes = self._codes, codes
         last_latents, self._latents = self._latents, latents
         last_hit, self._hit = self._hit, hit
         if before is None or last_latents is None or last_hit is None:
             return torch.zeros(len(codes), device=codes.device), _lie_on(codes, latents).float()
-        moved = (codes - before).abs() / latents.std(0)
-        stirred = (moved > _STILL).any(1)
-        if codes.device.type == "cpu" and not stirred.any():
+        spread = latents.std(0, correction=0)  # of one token zero: whatever moves, moves far
+        moved = (codes - before).abs() / spread
+        stirred, blind = (moved > _STILL).any(1), spread.isnan().any()
+        if codes.device.type == "cpu" and not stirred.any() and not blind:
             return None  # where asking costs nothing, most steps end here
         landed = stirred & (_lie_on(codes, latents) | _lie_on(codes, last_latents))
-        return landed.float(), ((moved > _JUMP).any(1) & ~landed & ~hit & ~last_hit).float()
+        return landed.float(), (blind | ((moved > _JUMP).any(1) & ~landed & ~hit & ~last_hit)).float()
 
     def state_dict(self) -> dict[str, Tensor | None]:
         """What the next look needs."""

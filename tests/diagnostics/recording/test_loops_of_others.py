@@ -16,7 +16,8 @@ from sequence_model import LEARNABLE, sequences, stranger
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from vqtool.diagnostics import CodebookMonitor, CodebookTrace, InputError
+from vqtool.diagnostics import CodebookMonitor, CodebookReading, CodebookTrace, InputError
+from vqtool.diagnostics.recording.jumps import Jumps
 
 
 def watched(model, optimizer=None, **settings):
@@ -353,3 +354,36 @@ raise SystemExit(3)
     trace = CodebookTrace.load(tmp_path / "mine" / "trace" / "vq")
     assert trace.steps.tolist() == [2, 3]
     assert trace.hits.sum(1).tolist() == [9, 6]
+
+
+def test_a_reset_is_seen_in_a_batch_of_one_token():
+    model = stranger(**LEARNABLE)
+    optimizer, sink = watched(model)
+    for number, x in enumerate(sequences(20, 1, 1), start=1):
+        latents = model.encoder(x).detach()
+        optimizer.zero_grad()
+        model(x).backward()
+        optimizer.step()
+        if number == 2:
+            dead = int((sink.records[-1].hits == 0).argmax())
+            model.vq._codebook.embed.data[0, dead] = latents[0, 0]
+    assert sink.records[-1].resets[dead] == 1
+
+
+def test_where_latents_are_not_compared_with_codes_resets_are_null():
+    jumps, codes = Jumps(), torch.randn(16, 4)
+    nowhere = CodebookReading(torch.arange(8), torch.full((8, 4), torch.nan), codes[:8])
+    jumps.look(codes, nowhere)
+    landed, elsewhere = jumps.look(codes + 1, nowhere)
+    assert landed.sum() == 0
+    assert elsewhere.all()
+
+
+def test_a_dropped_token_is_no_hit_that_would_explain_a_jump():
+    jumps, codes = Jumps(), torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+    reading = CodebookReading(torch.tensor([-1, 5, 6, 7]), torch.randn(4, 4), codes[:4])
+    jumps.look(codes, reading)
+    moved = codes.clone()
+    moved[0] += 50
+    _, elsewhere = jumps.look(moved, reading)
+    assert elsewhere.nonzero().flatten().tolist() == [0]
