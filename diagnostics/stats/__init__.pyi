@@ -1,3 +1,4 @@
+from .counts import TOKENS_PER_CODE as TOKENS_PER_CODE
 from .counts import codes_used as codes_used
 from .counts import dead_codes as dead_codes
 from .counts import entropy as entropy

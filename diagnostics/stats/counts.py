@@ -7,6 +7,9 @@ They say nothing about the window the counts were taken over: a name that is sho
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+#: Tokens per code below which "no hit" may be bad luck: with 8, even use leaves a code out with exp(-8) = 0.03 %.
+TOKENS_PER_CODE = 8
+
 
 def frequencies(hits: ArrayLike) -> NDArray[np.float64]:
     """Share of the tokens that each code got, (..., K); all zero where there were no tokens."""

@@ -12,9 +12,6 @@ from ..page.heat import Heat
 from ..page.numbers import bins
 from ..page.words import counted
 
-#: Tokens per code below which "no hit" may be bad luck: with 8, even use leaves a code out with exp(-8) = 0.03 %.
-TOKENS_PER_CODE = 8
-
 
 @dataclass(frozen=True)
 class Recent:
@@ -63,7 +60,7 @@ class Recent:
         return f"{records} ({', '.join([*steps, counted(self.tokens, 'token'), *few])})"
 
 
-def recent(trace: CodebookTrace, tokens_per_code: int = TOKENS_PER_CODE) -> Recent:
+def recent(trace: CodebookTrace, tokens_per_code: int = stats.TOKENS_PER_CODE) -> Recent:
     """The fewest last records that hold ``tokens_per_code`` tokens per code, or all records where they never do."""
     tokens, codes = np.cumsum(trace.hits.sum(1)[::-1]), trace.hits.shape[1]
     records = min(int(np.searchsorted(tokens, tokens_per_code * codes)) + 1, len(tokens))

@@ -15,7 +15,7 @@ from ...diagnostics.run import RunDirectory
 from ..page.records import codebook_size, read_rows
 from ..page.sections import Card, Table, lay_cells
 from ..page.tables import plus_minus
-from .lives import TOKENS_PER_CODE, recent
+from .lives import recent
 
 
 class Use(NamedTuple):
@@ -92,7 +92,7 @@ def overview(several: Sequence[tuple[str, Use]], folder: Path) -> Table:
     }
     frame = pd.DataFrame([{"run": run, **one._asdict()} for run, one in several])
     note = (
-        f"Each over as many last records as hold {TOKENS_PER_CODE} tokens per code, or all that there are. Other"
+        f"Each over as many last records as hold {stats.TOKENS_PER_CODE} tokens per code, or all that there are. Other"
         " numbers of tokens show other numbers of codes."
     )
     return lay_cells(frame, pd.DataFrame(columns), [note], "Codebooks", "codebooks", folder)

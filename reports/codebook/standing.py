@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ...diagnostics import stats
 from ...diagnostics.recording.trace import CodebookTrace
 from ..page.words import counted
-from .lives import TOKENS_PER_CODE, Recent, recent
+from .lives import Recent, recent
 
 #: Share of the codes used by which their number may differ and still count as the same; one code at least.
 TOLERANCE = 0.1
@@ -89,11 +89,11 @@ class Standing:
 
 
 def standing(trace: CodebookTrace) -> Standing:
-    """How the codebook of a trace stands, judged only where its last records hold ``TOKENS_PER_CODE``."""
+    """How the codebook of a trace stands, judged only where its last records hold ``stats.TOKENS_PER_CODE``."""
     now = Standing(trace.codebook, recent(trace))
     if not now.end.enough:
         return now
-    first, used = pooled_use(trace.hits, TOKENS_PER_CODE)
+    first, used = pooled_use(trace.hits, stats.TOKENS_PER_CODE)
     whole = np.flatnonzero(first >= 0)
     if len(whole) == 1:
         return now
