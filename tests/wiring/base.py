@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 K, D = 32, 4
+#: Of the latents of a fresh ``VQModel``, and of the codes that are to fit them.
+SPREAD = 0.12
 
 
 class SetUp(NamedTuple):

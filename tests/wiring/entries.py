@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from transformers.models.janus.configuration_janus import JanusVQVAEConfig
 from transformers.models.janus.modeling_janus import JanusVQVAEVectorQuantizer
 
-from wiring.base import Bug, Codec, D, K, closest, maps, set_up, through, tokens, waves, with_images, with_waves
+from wiring.base import SPREAD, Bug, Codec, D, K, closest, maps, set_up, through, tokens, waves, with_images, with_waves
 from wiring.moving import EuclideanCodebook, VectorQuantization
 from wiring.symptoms import lengths_matter_to_the_loss_alone, lossy_round_trip, train_unlike_eval
 
@@ -21,7 +21,7 @@ class Janus(JanusVQVAEVectorQuantizer):
     def __init__(self):
         super().__init__(JanusVQVAEConfig(num_embeddings=K, embed_dim=D, num_patches=8))
         self.beta = 0.25
-        nn.init.normal_(self.embedding.weight, std=0.3)
+        nn.init.normal_(self.embedding.weight, std=SPREAD)
 
     def forward(self, hidden_state):
         q, loss, indices = super().forward(hidden_state)
@@ -32,6 +32,12 @@ class Janus(JanusVQVAEVectorQuantizer):
 
 
 class JanusRaw(Janus):
+    """Both terms weigh the same, so that beta stands on no wrong side."""
+
+    def __init__(self):
+        super().__init__()
+        self.beta = 1.0
+
     def get_codebook_entry(self, image_tokens):
         return self.embedding(image_tokens)
 
@@ -109,7 +115,7 @@ class Descript(nn.Module):
     def __init__(self):
         super().__init__()
         self.codebook_size, self.codebook_dim = K, 3
-        self.in_proj = nn.Conv1d(D, 3, 1)
+        self.in_proj = nn.Conv1d(D, 3, 1, bias=False)
         self.out_proj = nn.Conv1d(3, D, 1)
         self.codebook = nn.Embedding(K, 3)
 
@@ -132,13 +138,15 @@ class RawLosses(Descript):
         return vectors
 
 
-def entry_of(quantize, source, twin) -> Bug:
+def entry_of(quantize, source, twin, *allowed) -> Bug:
     symptom = lossy_round_trip("quantize", by_entry)
-    return Bug(with_images(quantize), ("round-trip",), "quantize", source, symptom, twin)
+    return Bug(with_images(quantize), ("round-trip",), "quantize", source, symptom, twin, allowed)
 
 
 ENTRY_BUGS = {
-    "entries of length one": entry_of(Janus, "transformers JanusVQVAEVectorQuantizer", "raw entries"),
+    "entries of length one": entry_of(
+        Janus, "transformers JanusVQVAEVectorQuantizer", "raw entries", "commitment-side"
+    ),
     "entries unprojected": entry_of(Unprojected, "youngsheen/SimVQ get_codebook_entry", "simvq"),
     "stale cache": Bug(
         validated_before(Stale),

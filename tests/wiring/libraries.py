@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
+import torch
 from diffusers.pipelines.ace_step.modeling_ace_step import _AceStepResidualFSQ
 from encodec.quantization.core_vq import ResidualVectorQuantization
 from torch import Tensor, nn
 from vector_quantize_pytorch import FSQ, LFQ, ResidualVQ, SimVQ, VectorQuantize
 
 from vqtool.vqgan.quantizers import QUANTIZERS
-from wiring.base import Bug, Codec, D, K, SetUp, autoencoding, set_up, waves, with_images
+from wiring.base import SPREAD, Bug, Codec, D, K, SetUp, autoencoding, set_up, waves, with_images
 from wiring.symptoms import averages_apart, deaf_commitment, decoder_cut_off, lossy_round_trip, revival_lost
 
 INNER = "quantizer.layers.0._codebook"
@@ -32,6 +33,7 @@ class Own(nn.Module):
     def __init__(self, name: str, dim: int = D, **settings):
         super().__init__()
         self.vq = QUANTIZERS[name](K, dim, **settings)
+        self.vq.overwrite(torch.arange(K), SPREAD * torch.randn(K, dim))
 
     def forward(self, latents):
         output = self.vq(latents)

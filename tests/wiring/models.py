@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import nn
 
-from wiring.base import Bug, D, K, SetUp, VQModel, closest, images, set_up, through, vectors, with_images
+from wiring.base import Bug, D, K, VQModel, closest, images, set_up, through, vectors
+from wiring.moving import Reinitialised
 from wiring.symptoms import loss_on_output, never_called
 from wiring.tables import OUTPUT, Taming
 
@@ -25,8 +26,8 @@ class LatentActions(nn.Module):
     def __init__(self):
         super().__init__()
         self.commitment_cost = 0.25
-        self.encoder = nn.Sequential(nn.Linear(12, 16), nn.GELU(), nn.Linear(16, 16))
-        self.pre_vq = nn.Sequential(nn.Linear(16, D), nn.LayerNorm(D))
+        self.encoder = nn.Sequential(nn.Linear(12, 16, bias=False), nn.Tanh(), nn.Linear(16, 16, bias=False))
+        self.pre_vq = nn.Sequential(nn.Linear(16, D, bias=False), nn.LayerNorm(D))
         self.vq = self.VectorQuantizer()
         self.decoder = nn.Linear(D, 12)
 
@@ -62,11 +63,13 @@ class PaellaQuantized(Paella):
         return self.decode(self.encode(images), force_not_quantize=False)
 
 
-def in_eval_mode() -> SetUp:
-    """The validation of the epoch before left the quantizer in eval mode."""
-    setup = with_images(Taming)()
-    setup.model.quantize.eval()
-    return setup
+class KeptInEval(VQModel):
+    """Keeps its quantizer in eval mode, as one does with what is trained already: the averages never move."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.quantize.eval()
+        return self
 
 
 MODEL_BUGS = {
@@ -88,13 +91,13 @@ MODEL_BUGS = {
         "paella",
         ("codebook-gradient", "commitment"),
     ),
-    "left in eval mode": Bug(
-        in_eval_mode,
+    "kept in eval mode": Bug(
+        set_up(lambda: KeptInEval(Reinitialised()), images),
         ("never-called",),
         "quantize",
-        "planted: model.eval()",
+        "planted: a frozen stage that is trained on",
         never_called("quantize"),
-        "taming",
+        "averages of a table",
     ),
 }
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wiring.base import Bug, D, K, closest, maps, through, tokens, with_images, with_waves
+from wiring.base import SPREAD, Bug, D, K, closest, maps, through, tokens, with_images, with_waves
 from wiring.symptoms import after_first_call, averages_apart, revival_lost
 
 CODEBOOK = "quantizer._codebook"
@@ -143,7 +143,7 @@ class Reinitialised(nn.Module):
         super().__init__()
         self.num_embeddings, self.embedding_dim, self.commitment_loss_beta = K, D, 0.25
         self.codebook = nn.Embedding(K, D)
-        nn.init.normal_(self.codebook.weight, std=0.3)
+        nn.init.normal_(self.codebook.weight, std=SPREAD)
         self.codebook.weight.requires_grad_(False)
         self.start()
 

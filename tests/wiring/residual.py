@@ -233,6 +233,7 @@ RESIDUAL_BUGS = {
         "facebookresearch/encodec#25",
         deaf_commitment(1),
         "residual",
+        ("settings",),
     ),
     "estimator lost": Bug(
         with_waves(Unestimated),
@@ -261,7 +262,7 @@ RESIDUAL_BUGS = {
     "weight unused": Bug(
         set_up(WeightUnused, vectors),
         ("settings",),
-        "rqvae_loss",
+        "commitment_weight",
         "EdoardoBotta/RQ-VAE-Recommender#31",
         another_weight("layers.0", "layers.0.embedding.weight"),
         "semantic ids",

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers.models.chameleon.configuration_chameleon import ChameleonVQVAEConfig
 from transformers.models.chameleon.modeling_chameleon import ChameleonVQVAEVectorQuantizer
 
-from wiring.base import Bug, D, K, VQModel, closest, images, maps, set_up, through, tokens, with_images
+from wiring.base import SPREAD, Bug, D, K, VQModel, closest, images, maps, set_up, through, tokens, with_images
 from wiring.symptoms import (
     decoder_cut_off,
     gradient_free,
@@ -23,7 +23,7 @@ CODES = "quantize.embedding.weight"
 
 def spread(module: nn.Module, table: str = "embedding") -> nn.Module:
     """With codes as far apart as the latents are."""
-    nn.init.normal_(getattr(module, table).weight, std=0.3)
+    nn.init.normal_(getattr(module, table).weight, std=SPREAD)
     return module
 
 
@@ -34,7 +34,7 @@ class Taming(nn.Module):
         super().__init__()
         self.n_e, self.e_dim, self.beta = n_e, e_dim, beta
         self.embedding = nn.Embedding(n_e, e_dim)
-        nn.init.normal_(self.embedding.weight, std=0.3)
+        nn.init.normal_(self.embedding.weight, std=SPREAD)
 
     def forward(self, z):
         flat = tokens(z)
@@ -123,7 +123,7 @@ class Zalando(nn.Module):
         super().__init__()
         self._num_embeddings, self._embedding_dim, self._commitment_cost = K, D, 0.25
         self._embedding = nn.Embedding(K, D)
-        nn.init.normal_(self._embedding.weight, std=0.3)
+        nn.init.normal_(self._embedding.weight, std=SPREAD)
 
     def forward(self, inputs):
         rows = inputs.permute(0, 2, 3, 1).contiguous()
@@ -161,7 +161,7 @@ class Chameleon(ChameleonVQVAEVectorQuantizer):
 
     def __init__(self):
         super().__init__(ChameleonVQVAEConfig(num_embeddings=K, embed_dim=D))
-        nn.init.normal_(self.embedding.weight, std=0.3)
+        nn.init.normal_(self.embedding.weight, std=SPREAD)
 
     def forward(self, hidden_state):
         q, loss, indices = super().forward(hidden_state)
@@ -187,7 +187,11 @@ TABLE_BUGS = {
     ),
     "chameleon": table(Chameleon, "commitment-side", "transformers ChameleonVQVAEVectorQuantizer", SIDES),
     "no commitment": table(
-        Uncommitted, "commitment", "lucidrains/vector-quantize-pytorch#177", no_commitment("quantize", CODES)
+        Uncommitted,
+        "commitment",
+        "lucidrains/vector-quantize-pytorch#177",
+        no_commitment("quantize", CODES),
+        allowed=("settings",),
     ),
     "repelled codes": table(
         Repelling, "attraction", "planted: a sign", repelled_codes("quantize", CODES), attribute=CODES
