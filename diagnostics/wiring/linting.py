@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,12 +15,14 @@ from ..recording.optimizer_steps import plain_optimizers
 from ..recording.step_monitor import Optimizers
 from .check import Skipped
 from .checks import CHECKS
-from .evidence import Seen, Trial
+from .decoder import decoder_heard, downstream, without_decoder
+from .evidence import Trial
 from .facts import facts
+from .pulls import output_pulls
 from .replay import Bench, replay
 from .revival import revive
 from .subject import Loss, Subject, untouched
-from .trial import Part, run_trial, seen_before
+from .trial import run_trial, seen_before
 from .weights import weights_of
 
 _ORDER = {"problem": 0, "warning": 1, "info": 2}
@@ -63,7 +66,8 @@ class LintReport:
         lines = [*self.watched.splitlines(), *(facts(seen) for seen in self.trial.seen.values() if seen.steps)]
         for finding in self.findings:
             lines += ["", *_told(finding)]
-        counts = [f"{sum(f.severity == s for f in self.findings)} {s}s" for s in ("problem", "warning")]
+        names = {"problem": "problems", "warning": "warnings", "info": "notes"}
+        counts = [f"{sum(f.severity == key for f in self.findings)} {told}" for key, told in names.items()]
         lines += [
             "",
             f"{', '.join(counts)}; {len(self.passed)} of {len(CHECKS)} checks passed: {', '.join(self.passed)}",
@@ -121,9 +125,8 @@ def lint(
         copy = subject.copy()
         found = find_codebooks(copy.model, read)
         if batch is None and loss is None:
-            trial = Trial(
-                {name: seen_before(name, codebook, copy.model) for name, codebook in found.items()}, [], [], None
-            )
+            seen = {name: seen_before(name, codebook, copy.model) for name, codebook in found.items()}
+            trial = Trial(seen, [], [], None)
         else:
             trial = _tried(copy, found, read)
         return _judged(str(found), trial)
@@ -136,31 +139,40 @@ def _own_loss(model: nn.Module, batch: Any) -> Any:
 def _tried(copy: Subject, found: Any, read: Mapping[str, Reader] | None) -> Trial:
     """The trial on ``copy``, and what is tried on copies of it."""
     kind = type(copy.optimizers[0]).__name__ if copy.optimizers else None
-    copy.model.train()
+    if not copy.model.training:
+        copy.model.train()  # it was just evaluated; what is in evaluation mode within a model in training stays so
     if not copy.optimizers:
         parameters = [p for p in copy.model.parameters() if p.requires_grad]
         copy = Subject(copy.model, copy.batch, copy.loss, [torch.optim.Adam(parameters, 1e-3)] if parameters else [])
     trial, parts = run_trial(copy, found, kind)
     for name, part in parts.items():
         if part.repeatable is not None and part.seen.steps:
-            _experiment(copy, part, Bench(copy, name, part.repeatable, read))
+            bench = Bench(copy, name, part.repeatable, read)
+            _try("replay", partial(replay, part.seen, bench), part.seen.not_done)
+            _try("revival", partial(revive, part.seen, bench), part.seen.not_done)
+    _try("weights", lambda: trial.weights.extend(weights_of(copy)), trial.not_done)
+    _try("decoder", partial(_listen, copy, trial, read), trial.not_done)
     return trial
 
 
-def _experiment(after: Subject, part: Part, bench: Bench) -> None:
-    """What takes copies of the model after the trial: each may fail, and is named then."""
-    seen = part.seen
-    experiments: dict[str, Callable[[Seen], None]] = {
-        "replay": lambda seen: replay(seen, bench),
-        "revival": lambda seen: revive(seen, bench),
-        "weights": lambda seen: seen.weights.extend(weights_of(after, seen.path)),
-    }
-    for experiment, make in experiments.items():
-        try:
-            make(seen)
-        except Exception as error:
-            told = (str(error).splitlines() or [""])[0]
-            seen.not_done[experiment] = f"its {experiment} failed: {type(error).__name__}: {told}"
+def _listen(after: Subject, trial: Trial, read: Mapping[str, Reader] | None) -> None:
+    inside = tuple(f"{seen.path}." if seen.path else "" for seen in trial.seen.values())
+    own = {name for name, _ in after.model.named_parameters() if name.startswith(inside)}
+    later = downstream(after, trial.before, own)
+    trial.decoder_heard = decoder_heard(after, trial.before, later)
+    if later:
+        silent = without_decoder(after, later)
+        for name, pull in output_pulls(silent, find_codebooks(silent.model, read)).items():
+            trial.seen[name].output_pull = pull
+
+
+def _try(name: str, experiment: Callable[[], None], not_done: dict[str, str]) -> None:
+    """Do what takes copies of the model after the trial: it may fail, and is named then."""
+    try:
+        experiment()
+    except Exception as error:
+        told = (str(error).splitlines() or [""])[0]
+        not_done[name] = f"{name} failed: {type(error).__name__}: {told}"
 
 
 def _judged(watched: str, trial: Trial) -> LintReport:

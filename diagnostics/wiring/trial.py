@@ -16,7 +16,8 @@ from ..recording.codebook_watch import CodebookWatch, Detail
 from ..recording.hooks import watch
 from ..recording.optimizer_steps import GradientState
 from ..recording.snapshots import Snapshot, geometry_row
-from .averages import averages_of, begun
+from .averages import averages_of, begun, table_holder
+from .decoder import before_calls
 from .evidence import Holder, Rows, Seen, Trial
 from .graph import layers_of, losses_on_output, to_parameters
 from .subject import Subject
@@ -46,7 +47,8 @@ class Part:
         self.call: Call | None = None  # the last one of the quantizer itself
         self.repeatable: Repeatable | None = None
         self.step = 0
-        self.backward = False  # whether the gradients that come by are those of the loss
+        self.model = subject.model
+        self.left_gradients: bool | None = None  # whether a parameter had a gradient after the first call
         self._before: Tensor | None = None
 
     def open_step(self, step: int) -> None:
@@ -61,6 +63,7 @@ class Part:
             self.seen.tables.append(_array(codes))
             averages = None if self.codebook.computed else averages_of(self.codebook, codes)
             if averages is not None:
+                self.seen.averages_path = path_of(self.model, table_holder(self.codebook) or self.codebook.module)
                 self.seen.averages.append(averages)
 
     def _codes(self) -> Tensor | None:
@@ -75,7 +78,6 @@ class Part:
         if not self.readings:
             self.seen.steps.append(forward_of(self.step, reading, self._before, self.codebook.codes()))
             if self.step == 1:
-                self._await_gradient(reading)
                 self._look_at_start(reading)
         self.readings.append(reading)
 
@@ -85,21 +87,11 @@ class Part:
         snapshot = Snapshot.take(self.seen.name, 0, reading, codes, _SAMPLE)
         self.seen.start = geometry_row(snapshot)
 
-    def _await_gradient(self, reading: CodebookReading) -> None:
-        """Keep the gradient of the loss at the quantized output of the first call."""
-        leaving = reading.leaving
-        if leaving is not None and leaving.tensor.requires_grad:
-
-            def keep(gradient: Tensor) -> None:
-                if self.backward:
-                    tokens, before = _array(leaving.tokens(gradient)), self.seen.output_gradient
-                    self.seen.output_gradient = tokens if before is None else before + tokens
-
-            leaving.tensor.register_hook(keep)
-
     def on_call(self, call: Call) -> None:
         """Keep the last call of the quantizer, and its arguments."""
         self.call, self.repeatable = call, Repeatable.of(call)
+        if self.step == 1 and self.left_gradients is None:
+            self.left_gradients = any(p.grad is not None for p in self.model.parameters())
 
     def close_gradients(self) -> None:
         """Take in the gradients that the optimizer is about to use."""
@@ -130,7 +122,7 @@ def run_trial(subject: Subject, found: FoundCodebooks, passed: str | None) -> tu
         InputError: The loss cannot be computed, or reaches nothing of the model.
     """
     parts = {name: Part(name, codebook, subject) for name, codebook in found.items()}
-    losses, left = [], []
+    losses, left, before = [], [], set()
     for part in parts.values():
         part.seen.averages_begun = begun(part.codebook)
     with ExitStack() as stack:
@@ -146,8 +138,7 @@ def run_trial(subject: Subject, found: FoundCodebooks, passed: str | None) -> tu
             if step == 1:
                 left = [name for name, p in subject.model.named_parameters() if p.grad is not None]
                 _ask_graph(subject.model, parts)
-            for part in parts.values():
-                part.backward = True
+                before = before_calls(subject.model, [part.call for part in parts.values() if part.call is not None])
             value.backward()
             if step == 1:
                 _check_reached(subject)
@@ -161,7 +152,8 @@ def run_trial(subject: Subject, found: FoundCodebooks, passed: str | None) -> tu
             losses.append(float(value.detach()))
     for part in parts.values():
         part.close()
-    return Trial({name: part.seen for name, part in parts.items()}, losses, left, passed), parts
+    by = next((name for name, part in parts.items() if part.left_gradients), None)
+    return Trial({name: part.seen for name, part in parts.items()}, losses, left, passed, before, by), parts
 
 
 def _drop_refused(found: FoundCodebooks, parts: dict[str, Part]) -> None:
@@ -252,16 +244,25 @@ def _largest(gradient: Tensor | None) -> float | None:
 
 
 def _nothing_yet(name: str, codebook: WatchedCodebook, model: nn.Module) -> Seen:
-    kind = type(codebook.module)
+    kind, codes = type(codebook.module), None if codebook.computed else codebook.codes()
     return Seen(
         name=name,
         path=path_of(model, codebook.module),
+        table=_place_of(model, codes) or path_of(model, codebook.module) or "the model itself",
         kind=kind.__name__,
         file=_file_of(kind),
         size=codebook.size,
         levels=codebook.levels,
         fixed=codebook.fixed,
     )
+
+
+def _place_of(model: nn.Module, codes: Tensor | None) -> str | None:
+    """Path of the parameter or buffer that the codes are."""
+    if codes is None:
+        return None
+    named = itertools.chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+    return next((path for path, value in named if value.data_ptr() == codes.data_ptr()), None)
 
 
 def seen_before(name: str, codebook: WatchedCodebook, model: nn.Module) -> Seen:

@@ -66,6 +66,8 @@ class Assignment(CodebookCheck):
         few = _sample(made, seen.size)
         assert made.before is not None
         coarse = geometry.bfloat16_agreement(made.latents[few], made.before, made.indices[few])
+        if share < 0.5 and coarse <= share + 0.03:
+            raise CannotJudge("no distance explains its indices: they may be chosen by a network")
         why = "; distances in bfloat16 explain " + f"{coarse:.1%}" if coarse > share + 0.03 else ""
         yield self.found(
             f"{share:.1%} of the indices of {seen.place} are those of the nearest code, by {metric} as what explains"
