@@ -18,11 +18,12 @@ from .checks import CHECKS
 from .decoder import decoder_heard, downstream, without_decoder
 from .evidence import Trial
 from .facts import facts
+from .part import seen_before
 from .pulls import output_pulls
 from .replay import Bench, replay
 from .revival import revive
 from .subject import Loss, Subject, untouched
-from .trial import run_trial, seen_before
+from .trial import run_trial
 from .weights import weights_of
 
 _ORDER = {"problem": 0, "warning": 1, "info": 2}

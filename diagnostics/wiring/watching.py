@@ -120,17 +120,18 @@ def forward_of(step: int, reading: CodebookReading, before: Tensor | None, after
     return Forward(
         step=step,
         indices=indices.cpu().numpy(),
-        latents=_rows(reading.latents),
-        codes=_rows(reading.codes),
-        quantized=None if quantized is None or quantized.shape != reading.codes.shape else _rows(quantized),
-        before=None if before is None else _rows(before),
-        after=None if after is None else _rows(after),
+        latents=rows_of(reading.latents),
+        codes=rows_of(reading.codes),
+        quantized=None if quantized is None or quantized.shape != reading.codes.shape else rows_of(quantized),
+        before=None if before is None else rows_of(before),
+        after=None if after is None else rows_of(after),
         enters=None if entering is None else entering.tensor.requires_grad,
         leaves=None if leaving is None else leaving.tensor.requires_grad,
     )
 
 
-def _rows(tensor: Tensor) -> Rows:
+def rows_of(tensor: Tensor) -> Rows:
+    """A copy on the host, in float32."""
     return np.array(tensor.detach().float().cpu().numpy())
 
 
