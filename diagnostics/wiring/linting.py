@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..findings import Finding
+from ..findings import Finding, Severity
 from ..probes import Reader, find_codebooks
 from ..recording.attachment import check_compiled
 from ..recording.optimizer_steps import plain_optimizers
@@ -26,7 +26,8 @@ from .subject import Loss, Subject, untouched
 from .trial import run_trial
 from .weights import weights_of
 
-_ORDER = {"problem": 0, "warning": 1, "info": 2}
+#: Severities in the order in which they are told, and what people call them.
+_SEVERITIES: dict[Severity, str] = {"problem": "problem", "warning": "warning", "info": "note"}
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ class LintReport:
         lines = [*self.watched.splitlines(), *(facts(seen) for seen in self.trial.seen.values() if seen.steps)]
         for finding in self.findings:
             lines += ["", *_told(finding)]
-        names = {"problem": "problems", "warning": "warnings", "info": "notes"}
-        counts = [f"{sum(f.severity == key for f in self.findings)} {told}" for key, told in names.items()]
+        counts = [_counted(self.findings, *names) for names in _SEVERITIES.items()]
         lines += [
             "",
             f"{', '.join(counts)}; {len(self.passed)} of {len(CHECKS)} checks passed: {', '.join(self.passed)}",
@@ -77,11 +77,16 @@ class LintReport:
         return "\n".join(lines)
 
 
+def _counted(findings: list[Finding], severity: Severity, name: str) -> str:
+    count = sum(finding.severity == severity for finding in findings)
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
 def _told(finding: Finding) -> list[str]:
     """A finding in a few lines."""
     where = [str(finding.evidence[name]) for name in ("attribute", "class", "file") if name in finding.evidence]
     return [
-        f"{finding.severity}: {finding.check}",
+        f"{_SEVERITIES[finding.severity]}: {finding.check}",
         f"  {finding.statement}",
         f"  where:  {', '.join(where)}",
         f"  do:     {finding.advice}",
@@ -178,5 +183,5 @@ def _try(name: str, experiment: Callable[[], None], not_done: dict[str, str]) ->
 
 def _judged(watched: str, trial: Trial) -> LintReport:
     told = [one for check in CHECKS.values() for one in check.look(trial)]
-    findings = sorted((one for one in told if isinstance(one, Finding)), key=lambda finding: _ORDER[finding.severity])
+    findings = sorted((one for one in told if isinstance(one, Finding)), key=lambda f: [*_SEVERITIES].index(f.severity))
     return LintReport(watched, findings, [one for one in told if isinstance(one, Skipped)], trial)

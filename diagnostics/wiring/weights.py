@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .evidence import Weight
+from .places import file_of
 from .subject import Subject
 
 #: A loss, and the gradient of each parameter.
@@ -35,10 +36,13 @@ def weights_of(subject: Subject) -> list[Weight]:
 
 
 def _doubled(copy: Subject, base: Outcome, module: str, name: str, value: float) -> Weight:
-    setattr(copy.model.get_submodule(module), name, 2 * value)
+    holder = copy.model.get_submodule(module)
+    setattr(holder, name, 2 * value)
     loss, gradients = outcome(copy)
     told = ".".join(part for part in (module, name) if part)
-    return Weight(told, value, not torch.equal(loss, base[0]), not same_gradients(gradients, base[1]))
+    return Weight(
+        told, file_of(type(holder)), value, not torch.equal(loss, base[0]), not same_gradients(gradients, base[1])
+    )
 
 
 def _settings(model: nn.Module) -> Iterator[tuple[str, str, float]]:
