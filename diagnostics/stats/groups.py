@@ -14,7 +14,8 @@ from ..errors import InputError
 
 #: Random groups of images: Student's t for 24 degrees of freedom is 2.06 where the normal law has 1.96.
 GROUPS = 25
-#: Images below which they say too little of how images differ: with two, 95 % intervals held the truth in 83 %.
+#: Images below which they say too little of how they differ: with two, the upper ends of 95 % intervals held the truth
+#: in 77 % of 1,000 trials (uniform, 256 codes, images of 16 tokens), with three in 95 %, with five in 99 %.
 FEWEST = 5
 #: Tokens that are sorted at a time.
 CHUNK = 1 << 21
@@ -37,7 +38,8 @@ class ImageGroups:
     @classmethod
     def empty(cls, codes: int) -> "ImageGroups":
         """Groups without images, to be filled by ``add_images`` or ``add_unit``."""
-        return cls(*(np.zeros((GROUPS, codes), np.int64) for _ in range(2)), np.zeros(GROUPS, np.int64))
+        hits, images = np.zeros((2, GROUPS, codes), np.int64)
+        return cls(hits, images, np.zeros(GROUPS, np.int64))
 
     @classmethod
     def of_images(cls, tokens: ArrayLike, codes: int, seed: int = 0) -> "ImageGroups":
@@ -64,13 +66,12 @@ class ImageGroups:
 
     def add_images(self, tokens: NDArray[np.integer], dealt: NDArray[np.integer]) -> None:
         """Count (n, T) codes of images, each into its group ``dealt`` (n,)."""
-        G, K = self.hits.shape
-        key = np.sort(tokens, axis=1).astype(np.int64) + (K * np.asarray(dealt, np.int64))[:, None]
-        first = np.ones(key.shape, bool)
-        first[:, 1:] = key[:, 1:] != key[:, :-1]
-        self.hits[...] += np.bincount(key.ravel(), minlength=G * K).reshape(G, K)
-        self.images[...] += np.bincount(key[first], minlength=G * K).reshape(G, K)
-        self.sizes[...] += np.bincount(dealt, minlength=G)
+        place = np.sort(tokens, axis=1).astype(np.int64) + (self.hits.shape[1] * np.asarray(dealt, np.int64))[:, None]
+        first = np.ones(place.shape, bool)
+        first[:, 1:] = place[:, 1:] != place[:, :-1]
+        np.add.at(self.hits.reshape(-1), place.ravel(), 1)
+        np.add.at(self.images.reshape(-1), place[first], 1)
+        np.add.at(self.sizes, dealt, 1)
 
     def add_unit(self, hits: NDArray[np.integer], group: int) -> None:
         """Count one unit by its (K,) hits; one without tokens is none."""

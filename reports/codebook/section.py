@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...diagnostics.errors import InputError
+from ...diagnostics.recording.recent import Recent, recent
 from ...diagnostics.recording.rows import BoundaryRow, DigitsRow, GeometryRow, LatentsRow, MovementRow, Row, TermRow
 from ...diagnostics.recording.trace import CodebookTrace
 from ...diagnostics.run import RunDirectory
@@ -19,7 +20,6 @@ from .digits import digits_panels
 from .geometry_curves import geometry_panels
 from .geometry_table import geometry_table
 from .latents import latents_panels
-from .lives import Recent, recent
 from .measured import single_row
 from .movement import movement_panels, unmoved
 from .panels import trace_panels
@@ -54,6 +54,8 @@ def _add_trace(section: Section, run: RunDirectory, codebook: str, folder: Path)
         trace = CodebookTrace.load(run.trace / codebook, ["norm", "grad_norm", "pull_norm", "resets"])
         end = recent(trace)
         section.text += unknowns(trace)
+        if end.usage.shortfall:
+            section.text.append(f"No code is called dead: {end.usage.shortfall}.")
         section.pictures += hang(trace_panels(trace, end), folder)
         return end
     return None
@@ -92,8 +94,7 @@ def _add_geometry(section: Section, run: RunDirectory, codebook: str, folder: Pa
             section.pictures += hang(geometry_panels(codebook, rows), folder)
             section.tables.append(geometry_table(codebook, rows, folder))
     with _going_on(section):
-        dead = None if end is None else end.dead
-        section.pictures += hang(snapshot_panels(run, codebook, dead, str(end)), folder)
+        section.pictures += hang(snapshot_panels(run, codebook, end), folder)
 
 
 def unknowns(trace: CodebookTrace) -> list[str]:

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
 
+from vqtool.diagnostics.recording.recent import recent
 from vqtool.diagnostics.stats.lives import life_order
 from vqtool.reports.codebook import curves, heatmaps, lives, populations
 from vqtool.reports.page import logged, style
@@ -121,7 +122,7 @@ def test_a_codebook_without_tokens_and_one_with_a_single_code_can_be_drawn(trace
     steps = np.arange(1, len(hits) + 1)
     bare = replace(trace, steps=steps, window=np.ones_like(steps), arrays=trace.arrays | {"hits": hits})
     norm = np.zeros(hits.shape, np.float32)
-    dead = lives.recent(bare).dead
+    dead = recent(bare).unused
     for figure in (
         curves.usage(lives.usage_in_time(bare), hits.shape[1]),
         heatmaps.collapse(lives.heat(bare, hits, life_order(hits))),
