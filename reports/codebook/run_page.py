@@ -115,18 +115,18 @@ def _usage_card(evaluation: Mapping[str, Any], fact: RunFacts, over: str) -> Car
     if not math.isnan(low := _of(evaluation, "codes_in_use_low_split")):
         told.append(f"at least {low:,.0f} in use (95 % over images)")
     if math.isnan(used + tokens + size):
-        return Card("–", ", ".join(told), over)
-    return Card(stats.Usage(int(size), int(tokens), over, used).of_ceiling, ", ".join(told), over)
+        return Card("–", "; ".join(told), over)
+    return Card(stats.Usage(int(size), int(tokens), over, used).of_ceiling, "; ".join(told), over)
 
 
 def _perplexity_card(evaluation: Mapping[str, Any], over: str) -> Card:
     told = ["perplexity, in codes"]
     if not math.isnan(corrected := _of(evaluation, "perplexity_corrected_split")):
-        told.append(f"corrected for few tokens {corrected:,.1f}")
+        told.append(f"{corrected:,.1f} corrected for few tokens")
     low, high = _of(evaluation, "perplexity_low_split"), _of(evaluation, "perplexity_high_split")
     if not math.isnan(low + high):
         told.append(f"95 % over images: {low:,.1f} to {high:,.1f}")
-    return Card(plus_minus(_of(evaluation, "perplexity_split"), decimals=1), ", ".join(told), over)
+    return Card(plus_minus(_of(evaluation, "perplexity_split"), decimals=1), "; ".join(told), over)
 
 
 def _told(run: RunDirectory, codebook: str) -> list[str]:

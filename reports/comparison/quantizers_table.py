@@ -35,7 +35,7 @@ def comparison(runs: list[RunDirectory], split: str = "test") -> pd.DataFrame:
             if metric.ceiling:
                 row[f"{metric.ceiling}_mean"] = np.mean([_value(fact, metric.ceiling, split) for fact in group])
             notes += _reasons(metric, group, values, split)
-        notes += _tokens(group, split)
+        notes += _counted_over(group, split)
         rows.append({**row, "notes": "; ".join(notes)})
     return pd.DataFrame(rows)
 
@@ -77,11 +77,13 @@ def _shares(evaluation: Mapping[str, Any]) -> dict[str, float]:
     return {"usage_split": 100 * used / codes, "usage_ceiling_split": 100 * ceiling / codes}
 
 
-def _tokens(group: Sequence[RunFacts], split: str) -> list[str]:
-    """How many tokens usage and perplexity are of."""
+def _counted_over(group: Sequence[RunFacts], split: str) -> list[str]:
+    """How many tokens usage and perplexity are of, and how much of all use they have seen."""
     tokens = {tokens for fact in group if not math.isnan(tokens := _value(fact, "tokens", split))}
     several = " or ".join(f"{n:,.0f}" for n in sorted(tokens))
-    return [f"Usage, coverage and perplexity over the {several} tokens of the {split} split"] if tokens else []
+    seen = [_value(fact, "coverage_split", split) for fact in group]
+    coverage = "" if any(map(math.isnan, seen)) else f", coverage {stats.percent(min(seen))}"
+    return [f"Usage and perplexity over the {several} tokens of the {split} split{coverage}"] if tokens else []
 
 
 def _reasons(metric: Metric, group: Sequence[RunFacts], values: np.ndarray, split: str) -> list[str]:

@@ -30,9 +30,8 @@ class Metric(NamedTuple):
 METRICS = (
     Metric("usage_split", "Usage (whole {split} split)", 1, ceiling="usage_ceiling_split"),
     Metric("codes_used_split", "Codes used (whole {split} split)", 1),
-    Metric("coverage_split", "Coverage", 3),
     Metric("perplexity_split", "Perplexity (whole {split} split)", 1),
-    Metric("perplexity_corrected_split", "Perplexity, corrected for few tokens", 1),
+    Metric("perplexity_corrected_split", "Corrected perplexity", 1),
     Metric("l2", "L2 ↓", None),
     Metric("ssim", "SSIM ↑", 3),
     Metric("psnr", "PSNR (dB) ↑", 2),
@@ -80,20 +79,22 @@ def for_people(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if key in joined and part == "mean":
             metric = joined[key]
             split = frame["split"].iloc[0] if len(frame) else ""
-            cells = spreads([*frame[column]], [*frame[f"{key}_sd"]], metric.decimals)
+            columns = [*frame[column]], [*frame[f"{key}_sd"]]
             if metric.ceiling:
-                cells = _of_ceilings(cells, frame[f"{metric.ceiling}_mean"])
+                cells = [*map(_of_ceiling, *columns, frame[f"{metric.ceiling}_mean"])]
+            else:
+                cells = spreads(*columns, metric.decimals)
             text[metric.heading.format(split=split)] = cells
         elif column not in ("notes", "split", *ceilings) and not (key in joined and part == "sd"):
             text["Runs (n)" if column == "n" else column.capitalize()] = [_cell(value) for value in frame[column]]
     return text, _footnotes(frame)
 
 
-def _of_ceilings(cells: Sequence[str], ceilings: Sequence[float]) -> list[str]:
-    return [
-        cell if math.isnan(ceiling) else f"{cell} % of a {ceiling:.1f} % ceiling"
-        for cell, ceiling in zip(cells, ceilings, strict=True)
-    ]
+def _of_ceiling(mean: float, sd: float, ceiling: float) -> str:
+    if math.isnan(mean):
+        return "–"
+    spread = "" if math.isnan(sd) else f" ± {sd:.1f}"
+    return f"{mean:.1f}{spread} % of a {ceiling:.1f} % ceiling"
 
 
 def _cell(value: object) -> str:

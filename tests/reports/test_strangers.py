@@ -1,5 +1,6 @@
 """Reports of models that vqtool did not train, and of traces that know less than ours of today."""
 
+import re
 import shutil
 
 import numpy as np
@@ -62,7 +63,8 @@ def test_its_page_says_what_is_not_there_once_and_has_no_empty_sections(stranger
 def test_its_facts_come_from_the_trace(stranger):
     text = text_of(stranger)
     assert "32 codes, recorded up to step 100" in text
-    assert "of 32</b>" in text
+    assert re.search(r"<b>[\d.]+ % of a [\d.]+ % ceiling</b>", text)
+    assert re.search(r"\d+ of 32 codes used; the ceiling is what even use would show", text)
 
 
 def test_captions_speak_with_the_numbers_of_the_run(stranger):
@@ -174,7 +176,8 @@ def test_a_pass_of_a_trained_model_is_shown_as_one(tmp_path):
     assert "Codebook vq used 2 of 4 codes over the whole pass (8 tokens" in text
     assert "since when" not in text
     assert pd.read_csv(run.report / "tables" / "vq-geometry.csv")["scale"].tolist() == [3.0]
-    assert "<b>2 of 4</b>codes used (50.0%)" in text
+    assert "<b>50.0 % of a 90.0 % ceiling</b>2 of 4 codes used" in text
+    assert "No code is called dead: 8 tokens, fewer than the 32 (8 per code) that a verdict takes." in text
     assert drawn(run, "vq") == {"rank-frequency", "norm-histogram", "norm-against-hits"}
 
 
@@ -186,7 +189,7 @@ def test_a_codebook_of_too_many_codes_for_a_trace_is_a_run_of_digits(tmp_path):
     write_report(run.path)
     text = text_of(run)
     assert "1,048,576 codes, recorded up to step 10" in text
-    assert "<b>99 of 1,048,576</b>" in text
+    assert "<b>0.0094 % of a 0.0095 % ceiling</b>99 of 1,048,576 codes used" in text
     assert drawn(run, "lfq") == {"digits"}
 
 
