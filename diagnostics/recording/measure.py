@@ -91,7 +91,7 @@ def measure_codebooks(
     """What the codebooks of a trained model do over a data set, with the model in evaluation mode and no optimizer.
 
         for measurement in measure_codebooks(model, loader).values():
-            print(measurement)  # NAME: share of K codes used, of the ceiling for so many tokens, perplexity
+            print(measurement)  # NAME: usage of its ceiling, coverage, perplexity, intervals over batches
 
     The model, its training flags and the random numbers are left as they were.
 
