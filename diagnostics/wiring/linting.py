@@ -1,0 +1,169 @@
+"""``lint``: is a model wired as it should be? Three training steps on a copy say it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..findings import Finding
+from ..probes import Reader, find_codebooks
+from ..recording.attachment import check_compiled
+from ..recording.optimizer_steps import plain_optimizers
+from ..recording.step_monitor import Optimizers
+from .check import Skipped
+from .checks import CHECKS
+from .evidence import Seen, Trial
+from .facts import facts
+from .replay import Bench, replay
+from .revival import revive
+from .subject import Loss, Subject, untouched
+from .trial import Part, run_trial, seen_before
+from .weights import weights_of
+
+_ORDER = {"problem": 0, "warning": 1, "info": 2}
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What the lint has to say; as a string, all of it.
+
+    Attributes:
+        watched: What is watched of the model and what is not, a line each.
+        findings: What is wrong, what matters most first.
+        skipped: The checks that could not judge, and why.
+        trial: What was seen, to look at in detail.
+    """
+
+    watched: str
+    findings: list[Finding]
+    skipped: list[Skipped]
+    trial: Trial
+
+    @property
+    def passed(self) -> list[str]:
+        """The checks that judged the model, or at least one codebook of it, and found nothing."""
+        told = {finding.check for finding in self.findings}
+        return [name for name in CHECKS if name not in told and not self._unjudged(name)]
+
+    def _unjudged(self, name: str) -> bool:
+        skipped = {skip.codebook for skip in self.skipped if skip.check == name}
+        return None in skipped or skipped >= self.trial.seen.keys()
+
+    def _unjudged_by_reason(self) -> dict[str, list[str]]:
+        """The checks that could judge nothing, by what kept them from it."""
+        reasons: dict[str, list[str]] = {}
+        for name in filter(self._unjudged, CHECKS):
+            whys = dict.fromkeys(skip.why for skip in self.skipped if skip.check == name)
+            reasons.setdefault("; ".join(whys), []).append(name)
+        return reasons
+
+    def __str__(self) -> str:
+        lines = [*self.watched.splitlines(), *(facts(seen) for seen in self.trial.seen.values() if seen.steps)]
+        for finding in self.findings:
+            lines += ["", *_told(finding)]
+        counts = [f"{sum(f.severity == s for f in self.findings)} {s}s" for s in ("problem", "warning")]
+        lines += [
+            "",
+            f"{', '.join(counts)}; {len(self.passed)} of {len(CHECKS)} checks passed: {', '.join(self.passed)}",
+        ]
+        lines += [f"not judged: {', '.join(names)}: {why}" for why, names in self._unjudged_by_reason().items()]
+        return "\n".join(lines)
+
+
+def _told(finding: Finding) -> list[str]:
+    """A finding in a few lines."""
+    where = [str(finding.evidence[name]) for name in ("attribute", "class", "file") if name in finding.evidence]
+    return [
+        f"{finding.severity}: {finding.check}",
+        f"  {finding.statement}",
+        f"  where:  {', '.join(where)}",
+        f"  do:     {finding.advice}",
+        f"  source: {finding.source}",
+    ]
+
+
+def lint(
+    model: nn.Module,
+    batch: Any = None,
+    loss: Loss | None = None,
+    optimizer: Optimizers | None = None,
+    *,
+    read: Mapping[str, Reader] | None = None,
+) -> LintReport:
+    """Check how a vector-quantized model is wired, by three training steps on copies of everything.
+
+        report = lint(model, batch, loss=lambda model, batch: model(batch).loss, optimizer=optimizer)
+        print(report)
+
+    Model, optimizer and random numbers are left bit-identical.
+
+    Args:
+        model: Any module with quantizers in it that a probe recognises.
+        batch: What the loss takes beside the model. A few hundred tokens tell more than a few. Without a batch and a
+            loss no step is taken, and what can be judged of the model as it stands is judged.
+        loss: Of a model and a batch the scalar that is minimised; it has to use the model that it is given. None: the
+            model's own output is that.
+        optimizer: The optimizer that trains it, or a list. None: steps are taken with Adam at 1e-3, and the checks of
+            the optimizer are skipped.
+        read: Readers for quantizers that no probe recognises, by their paths in the model.
+
+    Raises:
+        InputError: No quantizer is recognised, the model cannot be copied or is compiled, or the loss is no scalar, has
+            no gradient, or does not train the model that it is given.
+    """
+    model = getattr(model, "_orig_mod", model)
+    passed = [] if optimizer is None else plain_optimizers(optimizer)
+    check_compiled(model, find_codebooks(model, read))
+    subject = Subject(model, batch, loss or _own_loss, passed)
+    with untouched(subject), torch.enable_grad():
+        copy = subject.copy()
+        found = find_codebooks(copy.model, read)
+        if batch is None and loss is None:
+            trial = Trial(
+                {name: seen_before(name, codebook, copy.model) for name, codebook in found.items()}, [], [], None
+            )
+        else:
+            trial = _tried(copy, found, read)
+        return _judged(str(found), trial)
+
+
+def _own_loss(model: nn.Module, batch: Any) -> Any:
+    return model(batch)
+
+
+def _tried(copy: Subject, found: Any, read: Mapping[str, Reader] | None) -> Trial:
+    """The trial on ``copy``, and what is tried on copies of it."""
+    kind = type(copy.optimizers[0]).__name__ if copy.optimizers else None
+    copy.model.train()
+    if not copy.optimizers:
+        parameters = [p for p in copy.model.parameters() if p.requires_grad]
+        copy = Subject(copy.model, copy.batch, copy.loss, [torch.optim.Adam(parameters, 1e-3)] if parameters else [])
+    trial, parts = run_trial(copy, found, kind)
+    for name, part in parts.items():
+        if part.repeatable is not None and part.seen.steps:
+            _experiment(copy, part, Bench(copy, name, part.repeatable, read))
+    return trial
+
+
+def _experiment(after: Subject, part: Part, bench: Bench) -> None:
+    """What takes copies of the model after the trial: each may fail, and is named then."""
+    seen = part.seen
+    experiments: dict[str, Callable[[Seen], None]] = {
+        "replay": lambda seen: replay(seen, bench),
+        "revival": lambda seen: revive(seen, bench),
+        "weights": lambda seen: seen.weights.extend(weights_of(after, seen.path)),
+    }
+    for experiment, make in experiments.items():
+        try:
+            make(seen)
+        except Exception as error:
+            told = (str(error).splitlines() or [""])[0]
+            seen.not_done[experiment] = f"its {experiment} failed: {type(error).__name__}: {told}"
+
+
+def _judged(watched: str, trial: Trial) -> LintReport:
+    told = [one for check in CHECKS.values() for one in check.look(trial)]
+    findings = sorted((one for one in told if isinstance(one, Finding)), key=lambda finding: _ORDER[finding.severity])
+    return LintReport(watched, findings, [one for one in told if isinstance(one, Skipped)], trial)
