@@ -1,6 +1,6 @@
 """How often the intervals of ``stats.usage_of_images`` hold the truth, where the truth is known.
 
-    python benchmarks/usage_coverage.py                 # 2,000 trials of each case, minutes on one core
+    python benchmarks/usage_coverage.py                 # 2,000 trials of each case, some minutes on all cores
     python benchmarks/usage_coverage.py --trials 50     # to see that it runs
     python benchmarks/usage_coverage.py --codes 512 --tokens 8
 
@@ -21,6 +21,8 @@ import argparse
 import itertools
 import math
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,26 +94,34 @@ def trials_of(p: NDArray[np.float64], images: int, T: int, own: float, trials: i
 
 
 def table(K: int, T: int, trials: int) -> Iterator[dict[str, float]]:
-    """Prints a line for each case as it is done."""
+    """The rows of all cases; prints each when it and those before it are done."""
     print(f"K = {K:,}, images of {T} tokens, {trials:,} trials of each case")
     print(
         "| distribution | own | tokens / K | images | perplexity | plug-in | 95 % interval | held "
         "| codes in use | at least | held | percentile bootstrap held: perplexity, codes in use |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for own, name, per_code in itertools.product(OWN, DISTRIBUTIONS, TOKENS_PER_CODE):
-        images = round(K * per_code / T)
-        row = trials_of(distribution(name, K), images, T, own, trials)
-        unbounded = f" ({row['open']:.0%} K)" if row["open"] else ""
-        print(
-            f"| {name} | {own:g} | {per_code:g} | {images} | {row['perplexity']:,.0f} | {row['plug_in']:,.0f} "
-            f"| {row['perplexity_low']:,.0f} to {row['perplexity_high']:,.0f}{unbounded} "
-            f"| {row['perplexity_held']:.1%} | {row['support']:,.0f} | {row['support_low']:,.0f} "
-            f"| {row['support_held']:.1%} "
-            f"| {row['percentile_perplexity']:.0%}, {row['percentile_support']:.0%} |",
-            flush=True,
-        )
-        yield row
+    cases = [*itertools.product(OWN, DISTRIBUTIONS, TOKENS_PER_CODE)]
+    counts = [round(K * per_code / T) for _, _, per_code in cases]
+    distributions = [distribution(name, K) for _, name, _ in cases]
+    with ProcessPoolExecutor() as pool:
+        rows = pool.map(trials_of, distributions, counts, repeat(T), [own for own, _, _ in cases], repeat(trials))
+        yield from map(tell, cases, counts, rows)
+
+
+def tell(case: tuple[float, str, float], images: int, row: dict[str, float]) -> dict[str, float]:
+    """Prints the line of a case."""
+    own, name, per_code = case
+    unbounded = f" ({row['open']:.0%} K)" if row["open"] else ""
+    print(
+        f"| {name} | {own:g} | {per_code:g} | {images} | {row['perplexity']:,.0f} | {row['plug_in']:,.0f} "
+        f"| {row['perplexity_low']:,.0f} to {row['perplexity_high']:,.0f}{unbounded} "
+        f"| {row['perplexity_held']:.1%} | {row['support']:,.0f} | {row['support_low']:,.0f} "
+        f"| {row['support_held']:.1%} "
+        f"| {row['percentile_perplexity']:.0%}, {row['percentile_support']:.0%} |",
+        flush=True,
+    )
+    return row
 
 
 def main() -> None:

@@ -49,11 +49,15 @@ class Recent:
         records = "the last record" if self.records == 1 else f"the last {self.records} records"
         return f"{records}, {self.steps:,} step{'s' * (self.steps != 1)}"
 
-    def __str__(self) -> str:
+    @property
+    def over(self) -> str:
+        """``span`` with its tokens: "the last 3 records (30 steps, 512 tokens)"."""
         records, *steps = self.span.split(", ")
         tokens = f"{self.usage.tokens:,} token{'s' * (self.usage.tokens != 1)}"
-        few = [] if self.usage.enough else ["too few for a verdict"]
-        return f"{records} ({', '.join([*steps, tokens, *few])})"
+        return f"{records} ({', '.join([*steps, tokens])})"
+
+    def __str__(self) -> str:
+        return self.over if self.usage.enough else f"{self.over[:-1]}, too few for a verdict)"
 
 
 def recent(trace: CodebookTrace) -> Recent:

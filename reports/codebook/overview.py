@@ -89,7 +89,10 @@ def overview(several: Sequence[tuple[str, Use]], folder: Path) -> Table:
         " would show with as many tokens. Coverage: share of all use that falls on codes which were seen. Corrected:"
         " perplexity (in codes) corrected for few tokens."
     ]
-    notes += [f"No verdict on {one.codebook}: {one.usage.shortfall}." for one in used if one.usage.shortfall]
+    short: dict[str, list[str]] = {}
+    for one in used:
+        short.setdefault(one.usage.shortfall, []).append(one.codebook)
+    notes += [f"No verdict on {', '.join(dict.fromkeys(some))}: {why}." for why, some in short.items() if why]
     if any(usage.clamped for _, usage in used):
         notes.append("* The correction gave more codes than there are, and all are told.")
     return lay_cells(frame, text=pd.DataFrame(columns), notes=notes, title="Codebooks", name="codebooks", folder=folder)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...diagnostics import stats
 from ...diagnostics.recording.recent import Recent
 from ...diagnostics.recording.trace import CodebookTrace
 from ...diagnostics.stats.lives import last_hits, life_order
@@ -50,15 +51,15 @@ def trace_panels(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
 
 def _usage(trace: CodebookTrace) -> Panel:
     frame = usage_in_time(trace)
-    end = frame.iloc[-1]
+    last = stats.usage(trace.hits[-1], "the last record")
     return Panel(
         f"{trace.codebook}-usage",
         "Codes used and perplexity per window",
         f"{counted(len(frame), 'record')}, each over a {logged.window_label(trace.window)}"
-        f" ({frame['tokens'].median():,.0f} tokens); the last: {end['codes_used_window']:,.0f} codes used where a"
-        f" uniform codebook would show {end['ceiling_window']:,.0f} (dashed),"
-        f" perplexity {end['perplexity_window']:,.1f}. These are figures per window: a whole split has"
-        " other tokens and shows other numbers.",
+        f" ({frame['tokens'].median():,.0f} tokens); the last: {last.of_ceiling}"
+        f" ({last.used:,.0f} of {last.codes:,} codes used; dashed: the ceiling, what even use would show), coverage"
+        f" {stats.percent(last.coverage)}, perplexity {last.perplexity:,.1f}, corrected for few tokens"
+        f" {last.corrected:,.1f}. These are figures per window: a whole split has other tokens and other numbers.",
         curves.usage(frame, trace.hits.shape[1]),
     )
 

@@ -54,8 +54,6 @@ def _add_trace(section: Section, run: RunDirectory, codebook: str, folder: Path)
         trace = CodebookTrace.load(run.trace / codebook, ["norm", "grad_norm", "pull_norm", "resets"])
         end = recent(trace)
         section.text += unknowns(trace)
-        if end.usage.shortfall:
-            section.text.append(f"No code is called dead: {end.usage.shortfall}.")
         section.pictures += hang(trace_panels(trace, end), folder)
         return end
     return None

@@ -73,10 +73,10 @@ class Standing:
         training = "In training, codebook" if self.end.last else "Codebook"
         now = (
             f"{training} {self.codebook} used {self.used:,} of {counted(len(self.end.hits), 'code')} over"
-            f" {self.end}, {self.end.usage.of_ceiling}"
+            f" {self.end.over}, {self.end.usage.of_ceiling}"
         )
         if self.end.usage.shortfall:
-            return f"{now}; no verdict: {self.end.usage.shortfall}."
+            return f"{now}; no verdict, and no code is called dead: {self.end.usage.shortfall}."
         if self.since is None:
             few = self.end.last  # of a single pass nobody asks since when
             return f"{now}{'; too few records to tell since when' if few else ''}."

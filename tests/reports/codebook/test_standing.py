@@ -64,9 +64,9 @@ def test_a_trace_too_short_for_a_verdict_gets_none():
     assert (seen.since, seen.trend) == (None, None)
     ceiling = stats.expected_codes_used(K, 2 * K) / K
     assert str(seen) == (
-        "In training, codebook quantize used 40 of 64 codes over the last 2 records (20 steps, 128 tokens, too few"
-        f" for a verdict), 62.5 % of a {100 * ceiling:.1f} % ceiling; no verdict: 128 tokens, fewer than the 512 (8 per"
-        " code) that a verdict takes."
+        "In training, codebook quantize used 40 of 64 codes over the last 2 records (20 steps, 128 tokens),"
+        f" 62.5 % of a {100 * ceiling:.1f} % ceiling; no verdict, and no code is called dead: 128 tokens, fewer than"
+        " the 512 (8 per code) that a verdict takes."
     )
 
 
