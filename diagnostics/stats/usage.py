@@ -39,12 +39,13 @@ class Usage:
         codes: K.
         tokens: N, tokens in the window.
         window: What was counted over: "the last 3 records, 30 steps", "the whole test split".
-        used: Codes with a hit; an estimate where they are too many to be counted one by one.
+        used: Codes with a hit; an estimate where they are too many to be counted one by one, or NaN.
         coverage: Share of all use that falls on codes which have been seen; see ``stats.coverage``. This and what
             follows is NaN where codes were not counted one by one, or there were no tokens.
         chao1: Lower bound of the number of codes in use; see ``stats.chao1``.
         perplexity: Plug-in perplexity of the sample, in codes: too low where tokens are few.
-        corrected: Perplexity corrected for few tokens; see ``stats.corrected_entropy``.
+        corrected: Perplexity corrected for few tokens, as if they were independent; see ``stats.corrected_entropy``.
+            Where images repeat themselves much, the interval of ``units`` may lie above it, and is to be believed.
         clamped: Whether the correction gave more than K, and K is told.
         units: Intervals over images or batches; None where it is not known which tokens belong together.
     """
@@ -90,11 +91,20 @@ class Usage:
     @property
     def of_ceiling(self) -> str:
         """``97.0 % of a 98.2 % ceiling``."""
-        return f"{percent(self.share)} of a {percent(self.ceiling / self.codes)} ceiling"
+        ceiling = percent(self.ceiling / self.codes)
+        return (
+            f"usage not known, ceiling {ceiling}"
+            if math.isnan(self.used)
+            else f"{percent(self.share)} of a {ceiling} ceiling"
+        )
+
+    @property
+    def counted(self) -> str:
+        """``15,892 of 16,384 codes used``."""
+        return f"{'?' if math.isnan(self.used) else f'{self.used:,.0f}'} of {self.codes:,} codes used"
 
     def __str__(self) -> str:
-        counted = f"{self.used:,.0f} of {self.codes:,} codes used by {self.tokens:,} tokens, {self.window}"
-        parts = [f"{self.of_ceiling} ({counted})"]
+        parts = [f"{self.of_ceiling} ({self.counted} by {self.tokens:,} tokens, {self.window})"]
         if not math.isnan(self.perplexity):
             clamped = ", clamped to K" if self.clamped else ""
             parts.append(f"coverage {percent(self.coverage)}")
@@ -156,7 +166,8 @@ def usage_of_groups(groups: ImageGroups, window: str, unit: str = "images") -> U
 def usage_of_images(tokens: ArrayLike, codes: int, window: str, seed: int = 0) -> Usage:
     """As ``usage``, with 95 % intervals over images, for the (n, T) codes of n images.
 
-    Memory grows with the tokens and with K, never with images x K.
+    Memory grows with the tokens and with K, never with images x K. On one core 50,000 images of 256 tokens and 16,384
+    codes take less than 3 s.
 
     Args:
         tokens: Integers in [0, codes).

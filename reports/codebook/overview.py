@@ -54,9 +54,8 @@ def uses(run: RunDirectory) -> Iterator[Use]:
 def cards(one: stats.Usage) -> list[Card]:
     """A single codebook in large numbers."""
     over = f"{one.window}, {one.tokens:,} tokens"
-    used = f"{one.used:,.0f} of {one.codes:,} codes used"
     return [
-        Card(one.of_ceiling, f"{used}; the ceiling is what even use would show", over),
+        Card(one.of_ceiling, f"{one.counted}; the ceiling is what even use would show", over),
         Card(plus_minus(one.perplexity, decimals=1), f"perplexity, in codes; {_correction(one)}", over),
         Card(stats.percent(one.coverage), "coverage: share of all use that falls on codes which were seen", over),
     ]
@@ -74,7 +73,7 @@ def overview(several: Sequence[tuple[str, Use]], folder: Path) -> Table:
     columns = {"Run": [run for run, _ in several]} if any(run for run, _ in several) else {}
     columns |= {
         "Codebook": [one.codebook for one in used],
-        "Codes used": [f"{usage.used:,.0f} of {usage.codes:,}" for _, usage in used],
+        "Codes used": [usage.counted.removesuffix(" codes used") for _, usage in used],
         "Usage": [usage.of_ceiling for _, usage in used],
         "Coverage": [stats.percent(usage.coverage) for _, usage in used],
         "Perplexity": [plus_minus(usage.perplexity, decimals=1) for _, usage in used],

@@ -97,3 +97,8 @@ def test_small_shares_keep_two_digits():
         "100.0 %",
         "not known",
     ]
+
+
+def test_a_number_of_codes_that_is_not_known_is_not_made_up():
+    seen = stats.Usage(2**20, 2**24, "the pass", used=float("nan"))
+    assert str(seen).startswith("usage not known, ceiling 100.0 % (? of 1,048,576 codes used by 16,777,216 tokens")
