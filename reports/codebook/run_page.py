@@ -180,5 +180,6 @@ def _training_tables(fact: RunFacts, folder: Path) -> Iterator[Table]:
         names = {name: (name, curves.unit(name)) for name in losses}
         yield single_points(rows, names, "Losses over one batch", "losses", folder)
     if logged.points(rows, figures) == 1:
-        names = {name: (curves.quantity(name), curves.unit(name)) for name in figures}
+        told = {name: curves.quantity(name) + curves.of_ceiling(rows, name) for name in figures}
+        names = {name: (told[name], curves.unit(name)) for name in figures}
         yield single_look(rows, names, folder)

@@ -54,6 +54,14 @@ def test_validation_figures_say_over_what_codes_were_counted():
     ]
 
 
+def test_codes_used_at_a_validation_are_drawn_under_what_even_use_would_show():
+    name = "validation/codes_used_split"
+    (axes,) = curves.validation([{"step": i, name: 10, f"{name}_ceiling": 63.5} for i in range(3)]).axes
+    ceiling = next(line for line in axes.lines if line.get_label() == "ceiling: uniform use")
+    assert ceiling.get_ydata().tolist() == [63.5] * 3
+    assert axes.get_title(loc="left") == "codes used in the whole split (validation)"
+
+
 @pytest.mark.parametrize(("window", "label"), [([1, 1], "window of 1 step"), ([10, 4], "window of 4 to 10 steps")])
 def test_a_window_is_named_in_steps(window, label):
     assert logged.window_label(np.array(window)) == label

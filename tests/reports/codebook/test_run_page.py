@@ -71,6 +71,12 @@ def test_a_single_look_at_the_validation_split_is_a_table(run):
     assert laid(run, "validation") == [["l1", 0.25, "no unit"], ["codes used in the whole split", 40.0, "codes"]]
 
 
+def test_codes_used_at_a_look_stand_beside_what_even_use_would_show(run):
+    log(run, {"step": 20, **LOOK, "validation/codes_used_split_ceiling": 63.9})
+    write_report(run.path)
+    assert laid(run, "validation")[1:] == [["codes used in the whole split (even use: 64)", 40.0, "codes"]]
+
+
 def test_two_looks_are_curves(run):
     log(run, {"step": 10, **LOOK}, {"step": 20, **LOOK})
     text = write_report(run.path).read_text()
