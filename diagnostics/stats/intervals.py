@@ -1,9 +1,9 @@
 """Intervals over images for what is true of the distribution that codes come from, not of the sample alone.
 
 Both ends start from inequalities that hold for every distribution and however tokens of one image depend on each other,
-and are moved outwards by what images differ in: where tokens are few they are far apart. In 2,000 trials each on uniform,
-1/rank and half-dead distributions, with 1/8, 1 and 4 tokens per code, independent or up to 90 % repeated within images,
-95 % intervals held the truth in 97 to 100 %; ``docs/statistics.md`` has the table and the widths.
+and are moved outwards by what images differ in: where tokens are few they are far apart. In 2,000 trials each, on
+uniform, 1/rank and half-dead distributions with 1/8, 1 and 4 tokens per code, independent or up to 90 % repeated within
+images, 95 % intervals held the truth in 97 to 100 %; ``docs/statistics.md`` has the table and the widths.
 """
 
 import math

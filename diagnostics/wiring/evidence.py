@@ -90,16 +90,18 @@ class Entry(NamedTuple):
 
 
 class Weight(NamedTuple):
-    """What doubling one weight of the quantizer's settings does.
+    """What doubling one weight among a model's settings does.
 
     Attributes:
         path: Its path in the model.
+        file: Where the class that holds it is written.
         value: As it is.
         loss: Whether the loss changes.
         gradients: Whether the gradient of any parameter does.
     """
 
     path: str
+    file: str
     value: float
     loss: bool
     gradients: bool
@@ -132,6 +134,7 @@ class Seen:
         path: Path of its quantizer in the model; empty for the model itself.
         kind: Class of the quantizer.
         file: Where that class is written, ``file.py:12``.
+        table: Path of the parameter or buffer that holds the codes; that of the quantizer where there is none.
         size: K.
         levels: Of an implicit codebook, else None.
         fixed: Whether its codes are meant never to move.
@@ -147,16 +150,17 @@ class Seen:
         tables: (K, D) codes before the first step and after each; empty where there is no table.
         gradients: (K, D) gradient of the codes in each step, None where they have none.
         holders: The parameters that the codes are made of.
-        output_gradient: (N, D) gradient of the first step at the quantized output of its first call; None: not known.
+        output_pull: Weight w of w mean |output - sg[z]|^2 that the gradient at the output is, and the R2, while the
+            decoder hands on no gradient; None where that could not be tried.
         losses_on_output: By name the gradient norms, at the quantized output, of losses that the quantizer returned.
         to_encoder: Of a later layer: norm of what a gradient of noise at its latents gives the parameters before the
             quantizer, over the same for the first layer; None where nothing before the quantizer learns.
+        averages_path: Path of the module that keeps moving averages.
         averages: Before the first step and after each; empty for a codebook that keeps none.
         averages_begun: Whether they held something before the first step.
         training: Two calls on the same latents in training mode with other random numbers; empty where not replayed.
         evaluation: The same in evaluation mode.
         entries: What functions that take indices gave.
-        weights: What doubling its settings' weights does.
         revival: What became of a code taken far away.
         ranks_apart: Largest difference between ranks in its codes after the steps; None outside a group.
         not_done: Experiments that could not be done: name -> why.
@@ -166,6 +170,7 @@ class Seen:
     path: str
     kind: str
     file: str
+    table: str
     size: int
     levels: tuple[int, ...] | None
     fixed: bool
@@ -181,15 +186,15 @@ class Seen:
     tables: list[Rows] = field(default_factory=list)
     gradients: list[Rows | None] = field(default_factory=list)
     holders: list[Holder] = field(default_factory=list)
-    output_gradient: Rows | None = None
+    output_pull: tuple[float, float] | None = None
     losses_on_output: dict[str, float] = field(default_factory=dict)
     to_encoder: float | None = None
+    averages_path: str = ""
     averages: list[Averages] = field(default_factory=list)
     averages_begun: bool = False
     training: list[Forward] = field(default_factory=list)
     evaluation: Forward | None = None
     entries: list[Entry] = field(default_factory=list)
-    weights: list[Weight] = field(default_factory=list)
     revival: Revival | None = None
     ranks_apart: float | None = None
     not_done: dict[str, str] = field(default_factory=dict)
@@ -211,6 +216,11 @@ class Seen:
         return float(np.sqrt(np.square(latents - latents.mean(0)).sum(1).mean()))
 
     @property
+    def moved(self) -> bool:
+        """Whether the codes are others after the steps than before."""
+        return bool(self.tables) and not np.array_equal(self.tables[0], self.tables[-1])
+
+    @property
     def random(self) -> bool:
         """Whether two training calls on the same latents choose other codes, or hand on something else."""
         if len(self.training) < 2:
@@ -228,7 +238,7 @@ class Seen:
         return {"attribute": self.place, "class": self.kind, "file": self.file}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
     """What three training steps on a copy showed.
 
@@ -236,6 +246,12 @@ class Trial:
         seen: The codebooks by name.
         losses: The loss at each step.
         gradients_left: Parameters that had a gradient after the forward, before any backward pass of the loop.
+        before: Names of the parameters that the quantizers' inputs depend on.
+        left_by: The first codebook after whose call one had.
+        decoder_heard: Whether the gradient of what learns before the quantizers depends on what learns after them;
+            None where nothing learns on one of the sides.
+        weights: What doubling the model's weights does.
+        not_done: Experiments on the whole model that could not be done: name -> why.
         optimizer: Class of the optimizer that was passed; None where the lint took one of its own.
     """
 
@@ -243,3 +259,8 @@ class Trial:
     losses: list[float]
     gradients_left: list[str]
     optimizer: str | None
+    before: set[str] = field(default_factory=set)
+    left_by: str | None = None
+    decoder_heard: bool | None = None
+    weights: list[Weight] = field(default_factory=list)
+    not_done: dict[str, str] = field(default_factory=dict)

@@ -2,27 +2,32 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..findings import Finding
+from ..findings import Finding, Severity
 from ..probes import Reader, find_codebooks
 from ..recording.attachment import check_compiled
 from ..recording.optimizer_steps import plain_optimizers
 from ..recording.step_monitor import Optimizers
 from .check import Skipped
 from .checks import CHECKS
-from .evidence import Seen, Trial
+from .decoder import decoder_heard, downstream, without_decoder
+from .evidence import Trial
 from .facts import facts
+from .part import seen_before
+from .pulls import output_pulls
 from .replay import Bench, replay
 from .revival import revive
 from .subject import Loss, Subject, untouched
-from .trial import Part, run_trial, seen_before
+from .trial import run_trial
 from .weights import weights_of
 
-_ORDER = {"problem": 0, "warning": 1, "info": 2}
+#: Severities in the order in which they are told, and what people call them.
+_SEVERITIES: dict[Severity, str] = {"problem": "problem", "warning": "warning", "info": "note"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class LintReport:
         lines = [*self.watched.splitlines(), *(facts(seen) for seen in self.trial.seen.values() if seen.steps)]
         for finding in self.findings:
             lines += ["", *_told(finding)]
-        counts = [f"{sum(f.severity == s for f in self.findings)} {s}s" for s in ("problem", "warning")]
+        counts = [_counted(self.findings, *names) for names in _SEVERITIES.items()]
         lines += [
             "",
             f"{', '.join(counts)}; {len(self.passed)} of {len(CHECKS)} checks passed: {', '.join(self.passed)}",
@@ -72,11 +77,16 @@ class LintReport:
         return "\n".join(lines)
 
 
+def _counted(findings: list[Finding], severity: Severity, name: str) -> str:
+    count = sum(finding.severity == severity for finding in findings)
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
 def _told(finding: Finding) -> list[str]:
     """A finding in a few lines."""
     where = [str(finding.evidence[name]) for name in ("attribute", "class", "file") if name in finding.evidence]
     return [
-        f"{finding.severity}: {finding.check}",
+        f"{_SEVERITIES[finding.severity]}: {finding.check}",
         f"  {finding.statement}",
         f"  where:  {', '.join(where)}",
         f"  do:     {finding.advice}",
@@ -121,9 +131,8 @@ def lint(
         copy = subject.copy()
         found = find_codebooks(copy.model, read)
         if batch is None and loss is None:
-            trial = Trial(
-                {name: seen_before(name, codebook, copy.model) for name, codebook in found.items()}, [], [], None
-            )
+            seen = {name: seen_before(name, codebook, copy.model) for name, codebook in found.items()}
+            trial = Trial(seen, [], [], None)
         else:
             trial = _tried(copy, found, read)
         return _judged(str(found), trial)
@@ -136,34 +145,43 @@ def _own_loss(model: nn.Module, batch: Any) -> Any:
 def _tried(copy: Subject, found: Any, read: Mapping[str, Reader] | None) -> Trial:
     """The trial on ``copy``, and what is tried on copies of it."""
     kind = type(copy.optimizers[0]).__name__ if copy.optimizers else None
-    copy.model.train()
+    if not copy.model.training:
+        copy.model.train()  # it was just evaluated; what is in evaluation mode within a model in training stays so
     if not copy.optimizers:
         parameters = [p for p in copy.model.parameters() if p.requires_grad]
         copy = Subject(copy.model, copy.batch, copy.loss, [torch.optim.Adam(parameters, 1e-3)] if parameters else [])
     trial, parts = run_trial(copy, found, kind)
     for name, part in parts.items():
         if part.repeatable is not None and part.seen.steps:
-            _experiment(copy, part, Bench(copy, name, part.repeatable, read))
+            bench = Bench(copy, name, part.repeatable, read)
+            _try("replay", partial(replay, part.seen, bench), part.seen.not_done)
+            _try("revival", partial(revive, part.seen, bench), part.seen.not_done)
+    _try("weights", lambda: trial.weights.extend(weights_of(copy)), trial.not_done)
+    _try("decoder", partial(_listen, copy, trial, read), trial.not_done)
     return trial
 
 
-def _experiment(after: Subject, part: Part, bench: Bench) -> None:
-    """What takes copies of the model after the trial: each may fail, and is named then."""
-    seen = part.seen
-    experiments: dict[str, Callable[[Seen], None]] = {
-        "replay": lambda seen: replay(seen, bench),
-        "revival": lambda seen: revive(seen, bench),
-        "weights": lambda seen: seen.weights.extend(weights_of(after, seen.path)),
-    }
-    for experiment, make in experiments.items():
-        try:
-            make(seen)
-        except Exception as error:
-            told = (str(error).splitlines() or [""])[0]
-            seen.not_done[experiment] = f"its {experiment} failed: {type(error).__name__}: {told}"
+def _listen(after: Subject, trial: Trial, read: Mapping[str, Reader] | None) -> None:
+    inside = tuple(f"{seen.path}." if seen.path else "" for seen in trial.seen.values())
+    own = {name for name, _ in after.model.named_parameters() if name.startswith(inside)}
+    later = downstream(after, trial.before, own)
+    trial.decoder_heard = decoder_heard(after, trial.before, later)
+    if later:
+        silent = without_decoder(after, later)
+        for name, pull in output_pulls(silent, find_codebooks(silent.model, read)).items():
+            trial.seen[name].output_pull = pull
+
+
+def _try(name: str, experiment: Callable[[], None], not_done: dict[str, str]) -> None:
+    """Do what takes copies of the model after the trial: it may fail, and is named then."""
+    try:
+        experiment()
+    except Exception as error:
+        told = (str(error).splitlines() or [""])[0]
+        not_done[name] = f"{name} failed: {type(error).__name__}: {told}"
 
 
 def _judged(watched: str, trial: Trial) -> LintReport:
     told = [one for check in CHECKS.values() for one in check.look(trial)]
-    findings = sorted((one for one in told if isinstance(one, Finding)), key=lambda finding: _ORDER[finding.severity])
+    findings = sorted((one for one in told if isinstance(one, Finding)), key=lambda f: [*_SEVERITIES].index(f.severity))
     return LintReport(watched, findings, [one for one in told if isinstance(one, Skipped)], trial)

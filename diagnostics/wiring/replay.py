@@ -13,8 +13,9 @@ from ..probes import CodebookReading, Reader, WatchedCodebook, find_codebooks
 from ..probes.base import Tap
 from ..probes.round_trip import is_index, leaves
 from .evidence import Entry, Forward, Seen
+from .places import path_of
 from .subject import Subject
-from .watching import CallReader, Repeatable, forward_of, path_of, repeat, watched
+from .watching import CallReader, Repeatable, forward_of, repeat, watched
 
 #: Functions of quantizers that take indices and give codes.
 ENTRIES = (

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
 from ..probes import Call, CodebookReading, NotAQuantizerError, WatchedCodebook
@@ -120,17 +120,18 @@ def forward_of(step: int, reading: CodebookReading, before: Tensor | None, after
     return Forward(
         step=step,
         indices=indices.cpu().numpy(),
-        latents=_rows(reading.latents),
-        codes=_rows(reading.codes),
-        quantized=None if quantized is None or quantized.shape != reading.codes.shape else _rows(quantized),
-        before=None if before is None else _rows(before),
-        after=None if after is None else _rows(after),
+        latents=rows_of(reading.latents),
+        codes=rows_of(reading.codes),
+        quantized=None if quantized is None or quantized.shape != reading.codes.shape else rows_of(quantized),
+        before=None if before is None else rows_of(before),
+        after=None if after is None else rows_of(after),
         enters=None if entering is None else entering.tensor.requires_grad,
         leaves=None if leaving is None else leaving.tensor.requires_grad,
     )
 
 
-def _rows(tensor: Tensor) -> Rows:
+def rows_of(tensor: Tensor) -> Rows:
+    """A copy on the host, in float32."""
     return np.array(tensor.detach().float().cpu().numpy())
 
 
@@ -142,8 +143,3 @@ def _detached(value: Any) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(_detached(part) for part in value))
     return type(value)(_detached(part) for part in value) if type(value) in (list, tuple) else value
-
-
-def path_of(model: nn.Module, module: nn.Module) -> str:
-    """The path of a module in the model that holds it; empty for the model itself."""
-    return next((path for path, part in model.named_modules() if part is module), "")

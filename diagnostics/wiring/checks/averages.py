@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...findings import Finding
+from ...stats import geometry
 from ..check import CannotJudge, CodebookCheck, called
-from ..evidence import Averages, Seen
+from ..evidence import Averages, Forward, Seen
 
 
 class MovingAverages(CodebookCheck):
@@ -15,7 +16,8 @@ class MovingAverages(CodebookCheck):
     measures = (
         "Codes e, running sums m and counts N before the first step and after each: the median over codes with a count"
         " of |e N - m| / |m|, for N as it is and smoothed. Above 0.1 is a problem. For codes of unit length the angle"
-        " counts alone."
+        " counts alone. And where a step leads a code: more than 0.2 spreads off the way to the centroid of its"
+        " latents, in the median, is a problem."
     )
     matters = (
         "Codes that do not fit their averages are thrown to m / N at the next step: counts of zero under sums that are"
@@ -42,10 +44,47 @@ class MovingAverages(CodebookCheck):
                     f"{when} the codes of {seen.place} are not their sums over their counts: |e N - m| is {off:.3g} |m|"
                     f" in the median{counts}",
                     seen,
+                    attribute=seen.averages_path,
                     misfit=off,
                     step=number,
                 )
                 return
+        for step in seen.steps:
+            off = thrown(seen, step)
+            if off > 0.2:
+                yield self.found(
+                    f"step {step.step} throws the codes of {seen.place} off: it should lead each towards the centroid"
+                    f" of its latents, and the median code lands {off:.3g} spreads off that way",
+                    seen,
+                    attribute=seen.averages_path,
+                    thrown=off,
+                    step=step.step,
+                )
+                return
+
+
+def thrown(seen: Seen, step: Forward) -> float:
+    """How far off the way from its place to the centroid of its latents the median used code lands, in spreads.
+
+    A moving average leads a code some share of that way, and no farther. Codes that were reset onto a latent are left
+    out; NaN where those are most.
+    """
+    if len(seen.tables) <= step.step or seen.spread == 0:
+        return float("nan")
+    kept = step.counted
+    codes, first, inverse, hits = np.unique(
+        step.indices[kept], return_index=True, return_inverse=True, return_counts=True
+    )
+    used, latents, after = step.codes[kept][first], step.latents[kept], seen.tables[step.step][codes]
+    reset = geometry.squared_distances(latents, after).min(0) < np.square(1e-3 * seen.spread)
+    if reset.mean() > 0.5:
+        return float("nan")
+    centroids = np.zeros(used.shape)
+    np.add.at(centroids, inverse, latents)
+    way = centroids / hits[:, None] - used
+    share = ((after - used) * way).sum(1) / np.maximum(np.square(way).sum(1), 1e-12)
+    off = np.linalg.norm(after - used - share.clip(0, 1)[:, None] * way, axis=1)
+    return float(np.median(off[~reset]) / seen.spread)
 
 
 def misfit(averages: Averages) -> float:

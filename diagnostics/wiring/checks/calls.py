@@ -48,10 +48,11 @@ class GradientsLeft(Check):
             yield Skipped(self.name, None, "no batch was given")
         own = {holder.path for seen in trial.seen.values() for holder in seen.holders}
         if left := [path for path in trial.gradients_left if path not in own]:
+            by = None if trial.left_by is None else trial.seen.get(trial.left_by)
             others = f" and {len(left) - 1} more" if len(left) > 1 else ""
             yield self.found(
                 f"the forward pass leaves a gradient on {left[0]}{others}, which no codebook is made of",
-                attribute=left[0],
+                by,
                 parameters=left,
             )
 

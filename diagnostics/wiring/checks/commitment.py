@@ -89,10 +89,12 @@ class CommitmentSide(CodebookCheck):
 
 class LossOnOutput(CodebookCheck):
     name = "loss-on-output"
-    question = "Are the quantizer's losses taken before the straight-through sum?"
+    question = "Are the codebook's losses taken before the straight-through sum?"
     measures = (
-        "The gradient of each loss that the quantizer returns, at its quantized output and at its latents. A problem:"
-        " one that goes through the output, or that drives the latents straight away from their codes."
+        "With all that learns after the quantizers set to zero no gradient comes from a decoder: what is left at the"
+        " quantized output is regressed on q - z. And the gradient of each loss that the quantizer returns, at its"
+        " output and at its latents. A problem: R2 above 0.99 with a positive weight, a returned loss that goes through"
+        " the output, or one that drives the latents straight away from their codes."
     )
     matters = (
         "q and z + sg[q - z] have equal values and opposite gradients. A codebook loss on the sum gives the codes"
@@ -103,11 +105,23 @@ class LossOnOutput(CodebookCheck):
 
     def look_at(self, seen: Seen) -> Iterator[Finding]:
         called(seen)
+        weight, r2 = seen.output_pull or (0.0, 0.0)
+        if r2 > 0.99 and weight > 1e-6:
+            yield self.found(
+                f"a loss of weight {weight:.3g} pulls the output of {seen.place} to the latents that it was made of: it"
+                " is taken on the straight-through sum, where it drives the latents away from their codes",
+                seen,
+                attribute=seen.table,
+                weight=weight,
+                r2=r2,
+            )
+            return
         for name, norm in seen.losses_on_output.items():
             yield self.found(
                 f"{name} of {seen.place} is taken on the straight-through output, where its gradient has norm"
                 f" {norm:.3g}",
                 seen,
+                attribute=seen.table,
                 loss=name,
                 norm=norm,
             )

@@ -47,12 +47,3 @@ def attraction(seen: Seen) -> tuple[float, float]:
     root = np.sqrt(hits[used])[:, None]
     way = sums[used] / hits[used][:, None] - before[used]
     return slope(root * way, root * (after - before)[used])
-
-
-def output_pull(seen: Seen) -> tuple[float, float]:
-    """Weight w of w mean |output - sg[z]|^2 that the gradient at the output is, and the R2; NaN where unknown."""
-    if not seen.steps or seen.output_gradient is None:
-        return float("nan"), float("nan")
-    first = seen.steps[0]
-    fitted, r2 = slope((first.codes - first.latents)[first.counted], seen.output_gradient[first.counted])
-    return fitted * first.counted.sum() * first.latents.shape[1] / 2, r2

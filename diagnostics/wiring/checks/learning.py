@@ -7,7 +7,7 @@ import numpy as np
 from ...findings import Finding
 from ..check import CannotJudge, CodebookCheck, called
 from ..evidence import Seen
-from .fits import attraction, codebook_pull, output_pull
+from .fits import attraction, codebook_pull
 
 
 class CodebookGradient(CodebookCheck):
@@ -32,29 +32,25 @@ class CodebookGradient(CodebookCheck):
         if seen.fixed:
             raise CannotJudge("its codes are fixed by design")
         gradients = [holder.gradient for holder in seen.holders]
-        if any(gradients):
-            return
+        if any(gradients) or (seen.moved and not any(g == 0 for g in gradients)):
+            return  # what has no gradient and moves is moved by itself, or by an optimizer within its forward
         if seen.holders:
             kind = "is always zero" if 0.0 in gradients else "never has one"
-            yield self.found(self._without(seen, kind) + self._why(seen), seen, attribute=seen.holders[0].path)
+            yield self.found(
+                f"{seen.holders[0].path} learns by a gradient, which {kind} in {len(seen.gradients)} steps: the"
+                " codebook loss is missing, detached, or taken on the straight-through output",
+                seen,
+                attribute=seen.holders[0].path,
+            )
         elif not seen.tables:
             raise CannotJudge("it has no table of codes")
-        elif np.array_equal(seen.tables[0], seen.tables[-1]):
+        else:
             yield self.found(
                 f"the codes of {seen.place} stand still: they need no gradient, and {len(seen.tables) - 1} training"
                 " steps did not move one",
                 seen,
+                attribute=seen.table,
             )
-
-    def _without(self, seen: Seen, kind: str) -> str:
-        return f"{seen.holders[0].path} learns by a gradient, which {kind} in {len(seen.gradients)} steps"
-
-    def _why(self, seen: Seen) -> str:
-        """What the gradient at the output says of where the codebook loss went."""
-        weight, r2 = output_pull(seen)
-        if r2 > 0.5 and weight > 0:
-            return f"; the output's gradient is that of {weight:.3g} mean (output - z)^2, taken behind the detach"
-        return ": the codebook loss is missing, detached, or taken on the straight-through output"
 
 
 class Attraction(CodebookCheck):
@@ -81,6 +77,7 @@ class Attraction(CodebookCheck):
                 f"the codes of {seen.place} are driven away from their latents: slope {slope:.3g} of the {what}"
                 f" (R2 {r2:.2f})",
                 seen,
+                attribute=seen.table,
                 slope=slope,
                 r2=r2,
             )

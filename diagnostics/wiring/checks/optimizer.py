@@ -26,7 +26,10 @@ class _OfOptimizer(CodebookCheck):
 class InOptimizer(_OfOptimizer):
     name = "optimizer"
     question = "Is every parameter of the codebook in an optimizer, with a learning rate above zero?"
-    measures = "The groups of the optimizers that were passed; a parameter in none of them, or with lr 0, is a problem."
+    measures = (
+        "The groups of the optimizers that were passed; a parameter with lr 0 is a problem, and so is one in no group,"
+        " unless its codes move all the same."
+    )
     matters = (
         "A codebook that was left out stands still while its gradient looks healthy. It happens where an embedding is"
         " made anew after the optimizer was, or where an optimizer is given the encoder and the decoder by name."
@@ -38,7 +41,7 @@ class InOptimizer(_OfOptimizer):
         if not seen.holders:
             raise CannotJudge("no parameter moves its codes")
         for holder in seen.holders:
-            if not holder.optimized:
+            if not holder.optimized and not seen.moved:
                 yield self.found(f"{holder.path} is in no optimizer that was passed", seen, attribute=holder.path)
             elif holder.lr == 0:
                 yield self.found(f"{holder.path} has a learning rate of 0", seen, attribute=holder.path, lr=0.0)

@@ -2,24 +2,31 @@
 
 from collections.abc import Iterator
 
-from ...findings import Finding
+from ...findings import Finding, Severity
 from ...recording.rows import GeometryRow
 from ...stats import expected_codes_used
 from ..check import CannotJudge, CodebookCheck, called
 from ..evidence import Seen
+
+#: Latents below which nothing is said of their geometry.
+FEWEST = 32
 
 
 def start_of(seen: Seen) -> GeometryRow:
     """The geometry at the first training call.
 
     Raises:
-        CannotJudge: There is none, or its codes are fixed.
+        CannotJudge: There is none or too few latents, or its codes are fixed or not chosen by distance.
     """
     called(seen)
     if seen.start is None or seen.start.scale is None:
         raise CannotJudge("there is no table of codes at the first call")
     if seen.fixed:
         raise CannotJudge("its codes are fixed by design")
+    if (seen.start.sample or 0) < FEWEST:
+        raise CannotJudge(f"{seen.start.sample} latents are too few to judge geometry by: {FEWEST} or more")
+    if seen.start.metric not in (None, "euclidean") or (seen.start.float64_agreement or 1) < 0.9:
+        raise CannotJudge("its codes are not chosen by Euclidean distance")
     return seen.start
 
 
@@ -32,6 +39,12 @@ def few(seen: Seen, row: GeometryRow) -> bool:
     """Whether the latents reach less than half of the codes that even use would."""
     codes, even = reached(seen, row)
     return codes < 0.5 * even
+
+
+def _severity(seen: Seen, row: GeometryRow) -> Severity:
+    """A book of which a tenth is reached is a warning; less evenly reached ones are common, and often recover."""
+    codes, even = reached(seen, row)
+    return "warning" if codes < 0.1 * even else "info"
 
 
 def _of_start(seen: Seen, row: GeometryRow) -> str:
@@ -47,7 +60,8 @@ class ScaleAtStart(CodebookCheck):
     question = "Do codes and latents have the same scale at the start?"
     measures = (
         "Median |e| over mean |z| below 0.35, or the spread of the codes above 2.5 times that of the latents, at the"
-        " first call; a warning where the latents then reach less than half of the codes that even use would."
+        " first call, where the latents then reach less than half of the codes that even use would. A warning where"
+        " they reach less than a tenth, else a note."
     )
     matters = (
         "Codes in a heap at the origin are told apart by direction alone, and the outermost take all latents; codes far"
@@ -70,7 +84,7 @@ class ScaleAtStart(CodebookCheck):
         yield self.found(
             told + _of_start(seen, row),
             seen,
-            "warning",
+            _severity(seen, row),
             scale=row.scale,
             spread_ratio=row.spread_ratio,
             codes_reached=row.codes_reached,
@@ -82,8 +96,8 @@ class OffsetAtStart(CodebookCheck):
     name = "offset-at-start"
     question = "Are codes and latents about the same centre at the start?"
     measures = (
-        "|mean z - mean e| over the spread of the latents above 2.2 at the first call; a warning where the latents then"
-        " reach less than half of the codes that even use would."
+        "|mean z - mean e| over the spread of the latents above 2.2 at the first call, where the latents then reach"
+        " less than half of the codes that even use would. A warning where they reach less than a tenth, else a note."
     )
     matters = "From far off all latents lie in one direction: the few codes on that side get them all, the others none."
     advice = "Centre the latents (a normalisation before the quantizer), or begin the codes with samples of them."
@@ -98,7 +112,7 @@ class OffsetAtStart(CodebookCheck):
                 f"the latents of {seen.place} lie {row.offset:.3g} spreads from the centre of the codes"
                 + _of_start(seen, row),
                 seen,
-                "warning",
+                _severity(seen, row),
                 offset=row.offset,
                 codes_reached=row.codes_reached,
                 sample=row.sample,
@@ -110,7 +124,8 @@ class RankAtStart(CodebookCheck):
     question = "Do the latents fill their dimensions at the start?"
     measures = (
         "The effective rank of the latents at the first call, exp of the entropy of their covariance's spectrum; below"
-        " 3.3 and below 0.42 D it is a warning."
+        " 3.3 and below 0.42 D it is a note, and a warning where the latents reach less than a tenth of the codes that"
+        " even use would."
     )
     matters = (
         "Latents on a line or in a plane need few codes, however many dimensions they have, and no reset helps: the"
@@ -127,7 +142,7 @@ class RankAtStart(CodebookCheck):
                 f"the latents of {seen.place} fill {row.effective_rank:.2g} of {dim} dimensions at the start"
                 f" ({row.sample:,} latents)",
                 seen,
-                "warning",
+                _severity(seen, row),
                 effective_rank=row.effective_rank,
                 dimensions=dim,
                 sample=row.sample,
