@@ -14,7 +14,7 @@ from ..probes.base import Tap
 from ..probes.round_trip import is_index, leaves
 from .evidence import Entry, Forward, Seen
 from .places import path_of
-from .subject import Subject
+from .subject import Subject, seed_all
 from .watching import CallReader, Repeatable, forward_of, repeat, watched
 
 #: Functions of quantizers that take indices and give codes.
@@ -62,7 +62,7 @@ class Bench:
     ) -> Forward:
         readings: list[CodebookReading] = []
         reader = CallReader(codebook, readings.append)
-        torch.manual_seed(seed)
+        seed_all(seed)
         before = _codes(codebook)
         with watched(reader):
             output = repeat(call)

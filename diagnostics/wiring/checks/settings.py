@@ -24,7 +24,7 @@ class SettingsAct(Check):
 
     def look(self, trial: Trial) -> Iterator[Finding | Skipped]:
         if not trial.weights:
-            why = trial.not_done.get("weights", "no weight above zero among the settings")
+            why = trial.not_done.get("repetition", "no weight above zero among the settings")
             yield Skipped(self.name, None, why if trial.losses else "no batch was given")
         acting = {_key(weight) for weight in trial.weights if weight.gradients}
         for weight in trial.weights:

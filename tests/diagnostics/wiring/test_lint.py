@@ -1,20 +1,27 @@
 """The lint names the faults that are there, none that are not, and leaves everything as it was."""
 
 import copy
+import functools
 import random
 
 import numpy as np
 import pytest
 import torch
+from records import Records
 from sequence_model import LEARNABLE, D, stranger
 from torch import nn
 from wiring import BUGS, CLEAN
 
-from vqtool.diagnostics import CHECKS, InputError, lint
+from vqtool.diagnostics import CHECKS, CodebookMonitor, InputError, lint
 
 
 def flags(report):
     return [finding for finding in report.findings if finding.severity != "info"]
+
+
+@functools.cache
+def of_clean(name):
+    return lint(*CLEAN[name]())
 
 
 def names(finding, attribute):
@@ -36,14 +43,14 @@ def test_a_fault_is_named_with_its_file_and_attribute(name):
 
 @pytest.mark.parametrize("name", CLEAN)
 def test_nothing_is_flagged_where_nothing_is_wrong(name):
-    assert flags(lint(*CLEAN[name]())) == []
+    assert flags(of_clean(name)) == []
 
 
 @pytest.mark.parametrize("check", [name for name in CHECKS if name != "replicas"])
 def test_every_check_judges_some_clean_set_up(check):
     judged = {"reset": "moving averages", "residual-commitment": "residual", "moving-averages": "ema"}
     tried = [judged[check]] if check in judged else ["taming", "lucidrains", "far from zero", "orthogonal"]
-    assert any(check in lint(*CLEAN[name]()).passed for name in tried)
+    assert any(check in of_clean(name).passed for name in tried)
 
 
 def bits(model, optimizer):
@@ -70,7 +77,10 @@ def trained(name):
     return model, batch, loss, optimizer
 
 
-@pytest.mark.parametrize("name", CLEAN)
+OF_EACH_KIND = ("taming", "moving averages", "residual", "in place", "cache", "lucidrains", "gumbel", "lucidrains FSQ")
+
+
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_model_optimizer_and_random_numbers_stay_bit_identical(name):
     model, batch, loss, optimizer = trained(name)
     modes = [module.training for module in model.modules()]
@@ -168,3 +178,43 @@ def test_the_measured_facts_are_told_whatever_is_found():
 
 def test_what_is_watched_is_told_first():
     assert str(lint(stranger(), torch.randn(2, 32, D))).splitlines()[0] == "watched: vq, 16 codes"
+
+
+def test_an_attached_monitor_sees_nothing_of_it():
+    model, batch, loss, optimizer = trained("taming")
+    sink = Records()
+    monitor = CodebookMonitor(model, optimizer, [sink], every=1)
+    report = lint(model, batch, loss, optimizer)
+    assert flags(report) == []
+    assert (monitor.step, sink.records, sink.rows, sink.snapshots) == (0, [], [], [])
+    loss(model, batch).backward()
+    optimizer.step()
+    assert monitor.step == 1
+    assert len(sink.records) == 1
+
+
+def test_hooks_of_the_optimizer_are_left_out_and_told_of():
+    model, batch, loss, optimizer = trained("taming")
+    called = []
+    optimizer.register_step_post_hook(lambda *_: called.append(1))
+    report = lint(model, batch, loss, optimizer)
+    assert called == []
+    assert "not run: 1 of the optimizer's hooks" in report.watched
+    optimizer.step()
+    assert called == [1]
+
+
+def test_a_loss_that_draws_from_numpy_and_python_is_repeated_with_the_same_numbers():
+    model, batch = stranger(**LEARNABLE), torch.randn(4, 64, D)
+    noisy = lambda model, x: model(x + np.random.normal() + random.random())  # noqa: E731, NPY002
+    report = lint(model, batch, noisy)
+    assert "repetition" not in report.trial.not_done
+    assert report.trial.decoder_heard is True
+
+
+def test_what_is_never_the_same_twice_is_skipped_and_named():
+    model, batch = stranger(**LEARNABLE), torch.randn(4, 64, D)
+    calls = iter(range(1000))
+    report = lint(model, batch, lambda model, x: model(x) * (1 + next(calls)))
+    why = next(skip.why for skip in report.skipped if skip.check == "settings")
+    assert "gives another loss" in why
