@@ -73,6 +73,25 @@ def durations(rows, horizon, kinds):
     return sorted(followed)
 
 
+def in_use(rows, horizon, kind, after):
+    """Of each life of a kind that began so long before the horizon: does the code live then, as the same individual?"""
+    found = []
+    for i, (code, _, began, start, _, _, times) in enumerate(rows):
+        seen_by = start if began == "reset" else start + 1
+        if horizon is None or began != kind or max(seen_by, start + after) > horizon:
+            continue
+        lives = False
+        for j, (other, _, how, since, until, _, _) in enumerate(rows[i:]):
+            if other != code or (j and how == "reset"):
+                break
+            lives |= since <= start + after < until
+        reset_by_then = [
+            row for row in rows[i + 1 :] if row[0] == code and row[2] == "reset" and row[3] <= start + after
+        ]
+        found += [lives and not reset_by_then] * times
+    return sorted(found)
+
+
 def kaplan_meier(followed):
     """[(age, share, Greenwood's sum)] by the product formula, at every age at which a life ended or was censored."""
     share, greenwood, curve = 1.0, 0.0, []

@@ -7,6 +7,7 @@ from .counts import frequencies as frequencies
 from .counts import gini as gini
 from .counts import perplexity as perplexity
 from .counts import total_variation as total_variation
+from .durations import AFTER as AFTER
 from .durations import AliveAfter as AliveAfter
 from .durations import Durations as Durations
 from .durations import Hazard as Hazard
@@ -14,6 +15,7 @@ from .durations import Survival as Survival
 from .durations import alive_after as alive_after
 from .durations import doubling_ages as doubling_ages
 from .durations import hazard as hazard
+from .durations import in_use_after as in_use_after
 from .durations import pooled as pooled
 from .durations import survival as survival
 from .fold import LifeFold as LifeFold

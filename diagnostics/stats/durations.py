@@ -76,11 +76,11 @@ def survival(durations: Durations, confidence: float = 0.95) -> Survival:
 
 
 class AliveAfter(NamedTuple):
-    """What share of lives went on beyond an age.
+    """What share of lives went on beyond an age, or of codes was in use at it.
 
     Attributes:
         after: The age in optimizer steps.
-        share: The Kaplan-Meier estimate; NaN where no life was followed so far and some might have gone on.
+        share: The estimate; NaN where no life was followed so far and some might have gone on.
         low: Lower end of the 95 % interval.
         high: Its upper end.
         lives: Lives that were followed from their beginning.
@@ -96,7 +96,10 @@ class AliveAfter(NamedTuple):
 
 
 def alive_after(durations: Durations, after: Sequence[int] = AFTER) -> list[AliveAfter]:
-    """The share of lives that still go on after so many steps: of resets, the success rate of revivals.
+    """The share of lives that still go on after so many steps (Kaplan-Meier): of resets, the success of revivals.
+
+    A life goes on without a break: a code that dies and comes back by itself counts as dead from its first death on.
+    How many codes are in use, breaks or not, is told by ``in_use_after``.
 
     Where it is 0 or 1 and the formula of ``survival`` has no interval, that is the exact one of a binomial (Clopper &
     Pearson 1934) over the lives that were not censored before. A reset that is overwritten at the next step, so that
@@ -119,6 +122,24 @@ def _alive_after(curve: Survival, after: int) -> AliveAfter:
         whole = lives - censored
         low, high = binomtest(round(share * whole), whole).proportion_ci()
     return AliveAfter(int(after), share, low, high, lives, censored)
+
+
+def in_use_after(in_use: NDArray[np.bool_], after: int, lives: int) -> AliveAfter:
+    """The share of codes that are in use ``after`` steps after a life began, whether they had died meanwhile or not.
+
+    Every life that began so long before the horizon is known to the end, so the share is a plain one, with the exact
+    interval of a binomial (Clopper & Pearson 1934).
+
+    Args:
+        in_use: (N,) of the lives that began so long before the horizon, as ``LifeHistories.in_use`` says.
+        after: Steps after the beginning.
+        lives: Lives in all; what they are more than N began too late, and counts as censored.
+    """
+    if not len(in_use):
+        return AliveAfter(after, np.nan, np.nan, np.nan, lives, lives)
+    found = binomtest(int(in_use.sum()), len(in_use))
+    low, high = found.proportion_ci()
+    return AliveAfter(after, found.statistic, float(low), float(high), lives, lives - len(in_use))
 
 
 class Hazard(NamedTuple):

@@ -168,6 +168,7 @@ class LifeFold:
         judged = int(np.searchsorted(self._tokens, tokens - self.verdict, side="right"))
         return LifeHistories(
             lives=Lives(*(column[order] for column in lives)),
+            records=len(self._steps),
             first=self._first,
             last=self._steps[-1],
             horizon=self._steps[judged - 1] if judged else None,

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import unknown
 from .durations import Durations
@@ -73,6 +73,7 @@ class LifeHistories:
 
     Attributes:
         lives: All lives.
+        records: Records of the trace.
         first: Optimizer step that the trace begins at: 0, or more where it began late.
         last: Optimizer step of its last record.
         horizon: The last record's step that is followed by the tokens of a verdict: which codes were alive then is
@@ -84,6 +85,7 @@ class LifeHistories:
     """
 
     lives: Lives
+    records: int
     first: int
     last: int
     horizon: int | None
@@ -103,17 +105,44 @@ class LifeHistories:
         Raises:
             InputError: There is no such beginning, or it is "before".
         """
-        known = [name for name in BEGAN if name != "before"]
-        for name in began:
-            if name not in known:
-                raise unknown("beginning of a life", name, known)
-        lives, chosen = self.lives, self.followed
-        chosen = chosen & np.isin(lives.began, [BEGAN.index(name) for name in began or known])
+        lives, chosen = self.lives, self._chosen(began)
         horizon = self.last if self.horizon is None else self.horizon
         ended = (lives.end <= horizon)[chosen]  # silence or a replacement: a life that is censored had a hit later
         age = (np.minimum(lives.end, horizon) - lives.start)[chosen]
         times = lives.times[chosen]
         return Durations(age.repeat(times), ended.repeat(times))
+
+    def in_use(self, after: int, *began: str) -> NDArray[np.bool_]:
+        """Which codes are in use ``after`` steps after a life of theirs began in one of these ways.
+
+        In use is a code that lives, in that life or in a later one to which it came back by itself; one that was reset
+        in between is another individual, and is not.
+
+        Returns:
+            (N,) one for every life that ``durations`` follows and that began so long before the horizon.
+
+        Raises:
+            InputError: There is no such beginning, or it is "before".
+        """
+        lives, chosen = self.lives, self._chosen(began)
+        chosen = chosen & (lives.start + after <= (self.last if self.horizon is None else self.horizon))
+        return self.in_use_at(lives.start[chosen] + after, chosen).repeat(lives.times[chosen])
+
+    def in_use_at(self, steps: ArrayLike, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Whether the codes of some lives, C of the (M,) ``chosen``, are in use at ``steps`` (C,), not reset since."""
+        lives, steps, code = self.lives, np.asarray(steps), self.lives.code.astype(np.int64)
+        individual = np.cumsum(lives.began == RESET)
+        span = self.last + 1  # codes one after the other, each with its lives in time
+        until = np.searchsorted(code * span + lives.start, code[chosen] * span + steps, side="right") - 1
+        return (individual[until] == individual[chosen]) & (lives.end[until] > steps)
+
+    def _chosen(self, began: tuple[str, ...]) -> NDArray[np.bool_]:
+        """(M,) the lives to follow that began in one of these ways, in any where none is named."""
+        known = [name for name in BEGAN if name != "before"]
+        for name in began:
+            if name not in known:
+                raise unknown("beginning of a life", name, known)
+        return self.followed & np.isin(self.lives.began, [BEGAN.index(name) for name in began or known])
 
     @property
     def followed(self) -> NDArray[np.bool_]:

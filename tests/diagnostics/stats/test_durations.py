@@ -153,3 +153,11 @@ def test_bins_of_age_double_up_to_the_oldest_life():
 def test_pooled_lives_are_those_of_all_seeds():
     together = stats.pooled([lives([1, 2]), lives([3], False), NONE])
     assert followed(together) == [(1, True), (2, True), (3, False)]
+
+
+def test_a_share_in_use_counts_those_that_began_too_late_as_censored():
+    at = stats.in_use_after(np.array([True, False, True, True]), 100, 10)
+    assert (at.after, at.share, at.lives, at.censored) == (100, 0.75, 10, 6)
+    assert (at.low, at.high) == tuple(binomtest(3, 4).proportion_ci())
+    none = stats.in_use_after(np.zeros(0, bool), 100, 10)
+    assert (math.isnan(none.share), none.censored) == (True, 10)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from life_histories import durations, histories
+from life_histories import durations, histories, in_use
 
 from vqtool.diagnostics import InputError, stats
 
@@ -233,6 +233,26 @@ def test_any_trace_has_the_lives_that_the_definitions_say_code_by_code(seed):
         assert sorted(zip(followed.age.tolist(), followed.ended.tolist(), strict=True)) == durations(
             rows, horizon, kinds
         )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_code_is_in_use_after_some_steps_as_the_lives_of_its_individual_say(seed):
+    trace = wild(seed)
+    found = stats.life_histories(*trace, tokens_per_code=1)
+    rows, horizon = histories(*(column.tolist() for column in trace), 1)
+    for kind in ALL:
+        for after in (0, 7, 30, 100):
+            assert sorted(found.in_use(after, kind).tolist()) == in_use(rows, horizon, kind, after)
+
+
+def test_a_code_that_died_and_came_back_by_itself_is_in_use_and_one_that_was_reset_again_is_another():
+    hits = np.array([[0, 1, 0, 1, 1], [0, 1, 0, 1, 1], [0, 1, 1, 1, 1], [0, 1, 0, 0, 0]]).T
+    resets = np.array([[1, 0, 0, 0, 0], [1, 0, 1, 0, 0], [1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]).T
+    late = stats.life_histories(*trace_of(hits, resets, begun=10**9))
+    assert late.in_use(25, "reset").tolist() == [True, False, True, False]
+    found = stats.life_histories(*trace_of(hits, resets))
+    assert found.in_use(25, "reset").tolist() == [True, False, True, False]  # the second reset of code 2 is too young
+    assert found.durations("reset").ended.tolist() == [True, True, False, False, True]
 
 
 def test_traces_of_the_twin_know_every_beginning_and_every_end():
