@@ -32,9 +32,7 @@ class Overwritten(nn.Module):
         return z + (chosen - z).detach(), ids.view(z.shape[:2]), F.mse_loss(z, chosen)
 
 
-READER = Reader(
-    latents=lambda call: call.args[0], indices=lambda call: call.output[1], codebook=lambda module: module.codes
-)
+READER = Reader(lambda call: call.args[0], lambda call: call.output[1], lambda module: module.codes)
 
 
 def train(folder, make_quantizer, **read):
@@ -51,9 +49,9 @@ def train(folder, make_quantizer, **read):
         optimizer.step()
     monitor.close()
     histories = read_life_histories(f"{folder}/trace/quantize")
-    print(histories.events().groupby("event")["times"].sum().to_dict())
+    print(folder.split("/")[-1], histories.events().groupby("event")["times"].sum().to_dict())
     for at in stats.alive_after(histories.durations("reset"), [5, 50, 200]):
-        print(f"resets that live after {at.after} steps: {at.share:.1%} of {at.lives} ({at.censored} censored)")
+        print(f"resets that live on after {at.after} steps: {at.share:.0%} of {at.lives} ({at.censored} censored)")
 
 
 def main(folder):

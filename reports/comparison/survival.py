@@ -1,6 +1,6 @@
 """The lives of codes in several runs side by side: how long they last, and which remedy's resets succeed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,52 +44,49 @@ def add_survival(section: Section, stem: str, traces: Mapping[str, Sequence[tupl
         traces: By name, what each of its runs is called, and its trace.
         folder: Where figures and tables go.
     """
-    lived: dict[str, list[Lived]] = {}
+    found: dict[str, list[Lived]] = {}
     for name, runs in traces.items():
         for run, trace in runs:
             try:
-                lived.setdefault(name, []).append(_lived(run, trace))
+                found.setdefault(name, []).append(lived(run, trace))
             except InputError as error:
                 section.missing.append(f"No life histories of {name}, {run}: {error}.")
-    if not any(_over(durations) for durations in _everything(lived)):
+    if not any(lives.ended.any() for runs in found.values() for one in runs for lives in one.followed.values()):
         section.text.append("No life of a code is known to have ended: there are no survival curves.")
         return
-    section.pictures += hang([_panel(stem, lived)], folder)
-    if any("reset" in one.followed for runs in lived.values() for one in runs):
-        section.tables.append(success_table(stem, lived, folder))
+    section.pictures += hang([_panel(stem, found)], folder)
+    if any("reset" in one.followed for runs in found.values() for one in runs):
+        section.tables.append(success_table(stem, found, folder))
 
 
-def _lived(run: str, trace: Path) -> Lived:
+def lived(run: str, trace: Path) -> Lived:
+    """The life histories of a run, in what is compared of them.
+
+    Raises:
+        InputError: Its trace cannot be read.
+    """
     histories = read_life_histories(trace)
     in_use = {after: histories.in_use(after, "reset") for after in stats.AFTER}
     records_and_codes = histories.records * len(histories.since_hit)
     return Lived(run, followed_by_kind(histories), in_use, histories.unknown_resets < records_and_codes)
 
 
-def _everything(lived: Mapping[str, Sequence[Lived]]) -> Iterator[Durations]:
-    return (durations for runs in lived.values() for one in runs for durations in one.followed.values())
-
-
-def _over(durations: Durations) -> bool:
-    return bool(durations.ended.any())
-
-
-def by_kind(lived: Mapping[str, Sequence[Lived]], kind: str) -> dict[str, list[Durations]]:
+def by_kind(every: Mapping[str, Sequence[Lived]], kind: str) -> dict[str, list[Durations]]:
     """By name, the lives of each run that began in one way; names without any are left out."""
-    found = {name: [one.followed[kind] for one in runs if kind in one.followed] for name, runs in lived.items()}
+    found = {name: [one.followed[kind] for one in runs if kind in one.followed] for name, runs in every.items()}
     return {name: some for name, some in found.items() if some}
 
 
-def _panel(stem: str, lived: Mapping[str, Sequence[Lived]]) -> Panel:
-    kinds = {KINDS[kind]: drawn for kind in KINDS if (drawn := by_kind(lived, kind))}
-    names = "; ".join(f"{name}: {', '.join(one.run for one in runs)}" for name, runs in lived.items())
+def _panel(stem: str, every: Mapping[str, Sequence[Lived]]) -> Panel:
+    kinds = {KINDS[kind]: drawn for kind in KINDS if (drawn := by_kind(every, kind))}
+    names = "; ".join(f"{name}: {', '.join(one.run for one in runs)}" for name, runs in every.items())
     return Panel(
         f"{stem}-survival-side-by-side",
         "Survival of codes",
         "Share of lives that go on beyond an age, by how they began (Kaplan-Meier): thick, all runs pooled, with a"
         f" 95 % band; thin, each run ({names}). In brackets, how many lives are pooled. A remedy that works keeps its"
         " curve of reset codes high; where that drops at age 0, new codes got no hit.",
-        side_by_side(kinds, list(lived)),
+        side_by_side(kinds, list(every)),
         wide=True,
     )
 
@@ -117,10 +114,10 @@ def side_by_side(kinds: Mapping[str, Mapping[str, Sequence[Durations]]], names: 
     return figure
 
 
-def success_table(stem: str, lived: Mapping[str, Sequence[Lived]], folder: Path) -> Table:
+def success_table(stem: str, every: Mapping[str, Sequence[Lived]], folder: Path) -> Table:
     """What share of the codes that each remedy reset still lives some steps later, pooled over its runs."""
     numbers, text = [], []
-    for name, runs in lived.items():
+    for name, runs in every.items():
         if not (reset := [one for one in runs if "reset" in one.followed]):
             continue
         pooled = stats.pooled(one.followed["reset"] for one in reset)
@@ -137,7 +134,7 @@ def success_table(stem: str, lived: Mapping[str, Sequence[Lived]], folder: Path)
             text.append([name, of, f"{len(pooled.age):,}", f"{without:.1%}", f"{after:,}", *cells])
     heads = ["Remedy", "Runs", "Resets", "Without a hit", "Steps after", "Go on", "Go on, by run", "In use"]
     body = pd.DataFrame(text, columns=[*heads, "In use, by run"])
-    return lay_cells(pd.DataFrame(numbers), body, _notes(lived), "Success of revivals", f"{stem}-revivals", folder)
+    return lay_cells(pd.DataFrame(numbers), body, _notes(every), "Success of revivals", f"{stem}-revivals", folder)
 
 
 def _after(runs: Sequence[Lived], after: int) -> tuple[AliveAfter, AliveAfter]:
@@ -151,7 +148,7 @@ def _by_run(several: Sequence[AliveAfter]) -> str:
     return ", ".join("–" if np.isnan(at.share) else f"{at.share:.1%}" for at in several)
 
 
-def _notes(lived: Mapping[str, Sequence[Lived]]) -> list[str]:
+def _notes(every: Mapping[str, Sequence[Lived]]) -> list[str]:
     verdict = f"{stats.TOKENS_PER_CODE} tokens per code"
     notes = [
         "Resets of all runs pooled, with intervals that take them as independent; how far the runs, in their order, lie"
@@ -159,10 +156,10 @@ def _notes(lived: Mapping[str, Sequence[Lived]]) -> list[str]:
         f" Without a hit: none in the {verdict} after which the code counted as dead again.",
         SHARES,
     ]
-    unknown = [name for name, runs in lived.items() if not any(one.resets_known for one in runs)]
+    unknown = [name for name, runs in every.items() if not any(one.resets_known for one in runs)]
     if unknown:
         notes.append(f"Whether codes were reset cannot be known: {', '.join(unknown)}.")
-    none = [name for name, runs in lived.items() if not any("reset" in one.followed for one in runs)]
+    none = [name for name, runs in every.items() if not any("reset" in one.followed for one in runs)]
     if none := [name for name in none if name not in unknown]:
         notes.append(f"No resets: {', '.join(none)}.")
     return notes
