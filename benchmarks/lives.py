@@ -50,9 +50,8 @@ def main() -> None:
         print(f"read in {read:.1f} s, with {peak() - before:.0f} MB more than writing took")
         start = time.perf_counter()
         (after,) = stats.alive_after(histories.durations("reset"), [100])
-        print(
-            f"{after.share:.1%} of {after.lives:,} resets go on after 100 steps, in {time.perf_counter() - start:.2f} s"
-        )
+        took = time.perf_counter() - start
+        print(f"{after.share:.1%} of {after.lives:,} resets go on after 100 steps, in {took:.2f} s")
 
 
 if __name__ == "__main__":

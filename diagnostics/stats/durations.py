@@ -70,8 +70,7 @@ def survival(durations: Durations, confidence: float = 0.95) -> Survival:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The confidence interval is undefined")  # it is NaN, as ``Survival`` says
         low, high = curve.confidence_interval(confidence, method="log-log")
-    undefined = (curve.probabilities == 1) | (curve.probabilities == 0)
-    ends = [np.where(undefined, np.nan, end.probabilities) for end in (low, high)]
+    ends = (low.probabilities, high.probabilities)
     return Survival(durations, curve.quantiles.astype(np.int64), curve.probabilities, *ends)
 
 

@@ -174,9 +174,10 @@ def columns_of(name: str, at: AliveAfter) -> dict[str, float]:
 
 def _ends(histories: LifeHistories, kind: str) -> dict[str, int]:
     """How the followed lives of one kind ended, up to the horizon."""
-    lives, horizon = histories.lives, histories.horizon
+    assert histories.horizon is not None
+    lives = histories.lives
     chosen = histories.followed & (lives.began == stats.BEGAN.index(kind))
-    over = chosen & (lives.end <= horizon)
+    over = chosen & (lives.end <= histories.horizon)
     silent = over & (lives.ended == stats.ENDED.index("silence"))
     by_itself = np.isin(lives.began, [stats.BEGAN.index(name) for name in ("revived", "unknown")])
     back = np.append((lives.code[1:] == lives.code[:-1]) & by_itself[1:], False)

@@ -131,6 +131,7 @@ def test_codes_that_live_as_a_trace_begins_late_were_born_before_it():
 def test_the_age_of_a_life_that_began_before_the_trace_is_not_known():
     found = stats.life_histories(*trace_of([[1], [0], [0]], begun=500))
     assert not len(found.durations().age)
+    assert found.followed.tolist() == [False, False]
     assert [row[2] for row in events(found)] == ["death"]
     with pytest.raises(InputError, match="beginning of a life 'before' is unknown"):
         found.durations("before")
