@@ -29,3 +29,6 @@ from .recording.trace import CodebookTrace as CodebookTrace
 from .recording.trace import TokenTrace as TokenTrace
 from .run import RunDirectory as RunDirectory
 from .run import find_runs as find_runs
+from .wiring import CHECKS as CHECKS
+from .wiring import LintReport as LintReport
+from .wiring import lint as lint

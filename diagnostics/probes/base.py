@@ -125,6 +125,11 @@ class WatchedCodebook(ABC):
     levels: tuple[int, ...] | None = None
 
     @property
+    def fixed(self) -> bool:
+        """Whether the codes are meant never to move."""
+        return self.levels is not None and not self.parameters()
+
+    @property
     def computed(self) -> bool:
         """Whether ``codes`` computes them anew each time; it is then asked only when a record is due."""
         return False

@@ -4,7 +4,7 @@ from torch import nn
 
 from .attributes import children, tensors
 from .base import WatchedCodebook
-from .inner_codebook import InnerCodebookProbe
+from .inner_codebook import InnerCodebook, InnerCodebookProbe, inner_codebooks
 
 
 class RandomProjectionProbe:
@@ -23,10 +23,18 @@ class RandomProjectionProbe:
         inside = _inside(module)
         assert inside is not None
         found: dict[str, WatchedCodebook] = {}
-        for rest, codebook in InnerCodebookProbe().codebooks(inside[1]).items():
+        for rest, codebook in inner_codebooks(inside[1], FixedCodebook).items():
             codebook.module = module
             found[".".join(part for part in (inside[0], rest) if part)] = codebook
         return found
+
+
+class FixedCodebook(InnerCodebook):
+    """A random codebook that stays as it is."""
+
+    @property
+    def fixed(self) -> bool:
+        return True
 
 
 def _inside(module: nn.Module) -> tuple[str, nn.Module] | None:

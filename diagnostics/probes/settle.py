@@ -90,7 +90,9 @@ def settle(z: Tensor, left: Tensor | None, output: Any, table: Tensor, kind: str
             f"{kind}: its output is not explained by its {K:,} codes, raw or of unit length, at the indices that it "
             "returned; pass a Reader that gives latents, indices and the codes as they are used"
         )
-    return min(ways, key=lambda way: way[0])[1]
+    carried = {path for path, leaf in maps.items() if _carries(leaf, z)}
+    # Where the codes are handed over beside the quantized latents, those are meant that a gradient passes.
+    return min(ways, key=lambda way: (way[0][0], way[1].quantized not in carried, way[0][1]))[1]
 
 
 def _described(value: Any) -> str:
@@ -99,6 +101,22 @@ def _described(value: Any) -> str:
 
 def _like(tensor: Tensor, z: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.shape == z.shape
+
+
+def _carries(quantized: Tensor, z: Tensor) -> bool:
+    """Whether a gradient at ``quantized`` would reach ``z``."""
+    source = z.grad_fn
+    if source is None or quantized.grad_fn is None:
+        return False
+    nodes, seen = [quantized.grad_fn], {quantized.grad_fn}
+    while nodes:
+        node = nodes.pop()
+        if node is source:
+            return True
+        new = [after for after, _ in node.next_functions if after is not None and after not in seen]
+        seen.update(new)
+        nodes += new
+    return False
 
 
 def _ways(

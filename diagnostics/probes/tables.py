@@ -11,7 +11,7 @@ from .round_trip import at
 from .settle import Way, settle, taken
 from .staged import Boundary, Stage, StagedCodebook, live, parameters_of
 
-_TELLING = re.compile("beta$|legacy|commit|codebook|codes_to|to_codes|decode_latents|decode_code|embed_code")
+_TELLING = re.compile("beta$|legacy|commit|codebook|codes_to|to_codes|decode_latents|decode_code|embed_code|kmeans")
 
 
 class TableProbe:
@@ -22,7 +22,7 @@ class TableProbe:
 
     reads = (
         "an embedding table: taming-transformers' quantizers with their `remap`, latent-diffusion, diffusers "
-        "`VectorQuantizer`, LlamaGen, Chameleon, Janus, GLM, Emu3, IBQ, CVQ, SerezD"
+        "`VectorQuantizer`, LlamaGen, Chameleon, Janus, GLM, Emu3, IBQ, CVQ, SerezD, RQ-VAE-Recommender"
     )
 
     def matches(self, module: nn.Module) -> bool:

@@ -26,7 +26,7 @@ def check_attachment(model: nn.Module, codebooks: FoundCodebooks, optimizers: Se
     Raises:
         InputError: A quantizer is inside a compiled graph, or no optimizer trains the model.
     """
-    _check_compiled(model, codebooks)
+    check_compiled(model, codebooks)
     if codebooks.unread:
         told = "; ".join(f"{path}: {why}" for path, why in codebooks.unread.items())
         warnings.warn(f"vqtool watches {', '.join(codebooks)}, and not {told}", stacklevel=4)
@@ -46,7 +46,12 @@ def check_attachment(model: nn.Module, codebooks: FoundCodebooks, optimizers: Se
             )
 
 
-def _check_compiled(model: nn.Module, codebooks: FoundCodebooks) -> None:
+def check_compiled(model: nn.Module, codebooks: FoundCodebooks) -> None:
+    """Refuse a quantizer that is inside a compiled graph.
+
+    Raises:
+        InputError: One is.
+    """
     for name, codebook in codebooks.items():
         if left_out_of_graphs(codebook.module):
             continue

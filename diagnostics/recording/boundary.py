@@ -74,7 +74,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 def _hooked(live: Live, take: Callable[[Tensor], None]) -> Iterator[RemovableHandle]:
     if live.tensor.requires_grad:
-        yield live.tensor.register_hook(lambda gradient: take(live.tokens(gradient.detach())))
+        # A gradient is undefined, None, where a backward pass comes by that does not depend on the tensor.
+        yield live.tensor.register_hook(lambda g: None if g is None else take(live.tokens(g.detach())))
 
 
 class Boundary:

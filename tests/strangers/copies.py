@@ -47,7 +47,8 @@ class Taming(nn.Module):
     def forward(self, z, temp=None, rescale_logits=False, return_logits=False):
         ids = closest(tokens(z), self.embedding.weight)
         q = self.embedding(ids)
-        loss = F.mse_loss(q.detach(), tokens(z)) + self.beta * F.mse_loss(q, tokens(z).detach())
+        commit, follow = F.mse_loss(q.detach(), tokens(z)), F.mse_loss(q, tokens(z).detach())
+        loss = commit + self.beta * follow if self.legacy else self.beta * commit + follow
         if self.remap:
             match = ids[:, None] == self.used
             ids = torch.where(match.any(1), match.long().argmax(1), torch.randint(0, K // 2, ids.shape))[:, None]

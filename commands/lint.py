@@ -1,0 +1,38 @@
+"""``vqtool lint``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def lint(
+    factory: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FACTORY",
+            help="A function without arguments that returns a model, or (model, batch, loss, optimizer), where"
+            " loss(model, batch) is a scalar. The working directory is importable.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Run whose findings.jsonl the findings are added to.")] = None,
+) -> None:
+    """Check how a vector-quantized model is wired, by three training steps on a copy.
+
+    Exit code 1 where there is a problem; warnings alone leave it at 0.
+
+    Example: vqtool lint train:make
+    """
+    from ..diagnostics.findings import append_finding
+    from ..diagnostics.run import RunDirectory
+    from ..diagnostics.wiring.factory import make
+    from ..diagnostics.wiring.linting import lint as check
+
+    report = check(*make(factory))
+    typer.echo(str(report))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for finding in report.findings:
+            append_finding(RunDirectory(out).findings, finding)
+    if any(finding.severity == "problem" for finding in report.findings):
+        raise typer.Exit(1)

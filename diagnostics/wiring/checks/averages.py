@@ -1,0 +1,139 @@
+"""Do moving averages and the codes made of them fit together, and does a revived code stay?"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...findings import Finding
+from ...stats import geometry
+from ..check import CannotJudge, CodebookCheck, called
+from ..evidence import Averages, Forward, Seen
+
+
+class MovingAverages(CodebookCheck):
+    name = "moving-averages"
+    question = "Is each code its sum over its count, e = m / N, at the start and after a step?"
+    measures = (
+        "Codes e, running sums m and counts N before the first step and after each: the median over codes with a count"
+        " of |e N - m| / |m|, for N as it is and smoothed. Above 0.1 is a problem. For codes of unit length the angle"
+        " counts alone. And where a step leads a code: more than 0.2 spreads off the way to the centroid of its"
+        " latents, in the median, is a problem."
+    )
+    matters = (
+        "Codes that do not fit their averages are thrown to m / N at the next step: counts of zero under sums that are"
+        " not throw them a hundred lengths away, sums that forgot the counts shrink them to the origin."
+    )
+    advice = (
+        "Begin with N = 1 and m = e; after k-means with N = counts and m = e N; write all three where a code is reset."
+    )
+    source = "facebookresearch/encodec core_vq.py init_embed_ (embed_avg = embed, cluster_size = counts)"
+
+    def look_at(self, seen: Seen) -> Iterator[Finding]:
+        if any(holder.table for holder in seen.holders):
+            raise CannotJudge("its codes are moved by a gradient")
+        if not seen.averages:
+            raise CannotJudge("it keeps no moving averages, or its codes are computed from them each time")
+        for number, averages in enumerate(seen.averages):
+            if number == 0 and not seen.averages_begun:
+                continue
+            off = misfit(averages)
+            if off > 0.1:
+                when = "at the start" if number == 0 else f"after step {number}"
+                counts = "; all counts are zero" if not averages.counts.any() else ""
+                yield self.found(
+                    f"{when} the codes of {seen.place} are not their sums over their counts: |e N - m| is {off:.3g} |m|"
+                    f" in the median{counts}",
+                    seen,
+                    attribute=seen.averages_path,
+                    misfit=off,
+                    step=number,
+                )
+                return
+        for step in seen.steps:
+            off = thrown(seen, step)
+            if off > 0.2:
+                yield self.found(
+                    f"step {step.step} throws the codes of {seen.place} off: it should lead each towards the centroid"
+                    f" of its latents, and the median code lands {off:.3g} spreads off that way",
+                    seen,
+                    attribute=seen.averages_path,
+                    thrown=off,
+                    step=step.step,
+                )
+                return
+
+
+def thrown(seen: Seen, step: Forward) -> float:
+    """How far off the way from its place to the centroid of its latents the median used code lands, in spreads.
+
+    A moving average leads a code some share of that way, and no farther. Codes that were reset onto a latent are left
+    out; NaN where those are most.
+    """
+    if len(seen.tables) <= step.step or seen.spread == 0:
+        return float("nan")
+    kept = step.counted
+    codes, first, inverse, hits = np.unique(
+        step.indices[kept], return_index=True, return_inverse=True, return_counts=True
+    )
+    used, latents, after = step.codes[kept][first], step.latents[kept], seen.tables[step.step][codes]
+    reset = geometry.squared_distances(latents, after).min(0) < np.square(1e-3 * seen.spread)
+    if reset.mean() > 0.5:
+        return float("nan")
+    centroids = np.zeros(used.shape)
+    np.add.at(centroids, inverse, latents)
+    way = centroids / hits[:, None] - used
+    share = ((after - used) * way).sum(1) / np.maximum(np.square(way).sum(1), 1e-12)
+    off = np.linalg.norm(after - used - share.clip(0, 1)[:, None] * way, axis=1)
+    return float(np.median(off[~reset]) / seen.spread)
+
+
+def misfit(averages: Averages) -> float:
+    """Median of |e N - m| / |m| over the codes that have a sum, with the count that fits better; NaN without any."""
+    e, m, n = averages
+    total, K = n.sum(), len(n)
+    smoothed = (n + 1e-5) / (total + K * 1e-5) * total
+    length = np.linalg.norm(m, axis=1)
+    there = (length > 1e-6 * max(float(length.max(initial=0)), 1e-30)) & ((n > 1e-2 * n.mean()) | (total == 0))
+    if not there.any():
+        return float("nan")
+    if np.allclose(np.linalg.norm(e, axis=1), 1, atol=1e-3):
+        cosine = (e * m).sum(1)[there] / length[there]
+        return float(np.median(np.sqrt(np.maximum(0, 2 - 2 * cosine))))
+    fits = [np.linalg.norm(e * count[:, None] - m, axis=1)[there] / length[there] for count in (n, smoothed)]
+    return float(min(np.median(fit) for fit in fits))
+
+
+class Reset(CodebookCheck):
+    name = "reset"
+    question = "Does the quantizer's own revival of dead codes take hold?"
+    measures = (
+        "A code is taken a hundred lengths away and its count set to zero; then the quantizer's call is made again in"
+        " training mode, up to 25 times. A problem: a revival that is switched on never brings it onto a latent, or the"
+        " call after that throws it out again."
+    )
+    matters = (
+        "In EnCodec and its copies the code is replaced first and then overwritten by sum over count within the same"
+        " forward: expiry is switched on, and does nothing at all."
+    )
+    advice = "Replace dead codes after the averages are updated, and write code, sum and count together."
+    source = "facebookresearch/encodec#61, #33; jishengpeng/WavTokenizer#89; espnet#6284"
+
+    def look_at(self, seen: Seen) -> Iterator[Finding]:
+        called(seen)
+        revival = seen.revival
+        if revival is None:
+            raise CannotJudge(seen.not_done.get("revival", "it has no revival of dead codes that is switched on"))
+        told = f"{revival.setting} is {revival.value:g}"
+        evidence = {"attribute": revival.setting, "calls": revival.calls}
+        if revival.landed is None:
+            yield self.found(
+                f"{told}, and yet a code without hits was on no latent after any of {revival.calls} training calls",
+                seen,
+                **evidence,
+            )
+        elif revival.stayed is False:
+            yield self.found(
+                f"{told}: a code without hits is revived by call {revival.landed}, and thrown out again by the next",
+                seen,
+                **evidence,
+            )

@@ -1,0 +1,34 @@
+"""Do the ranks of a distributed run keep the same codebook?"""
+
+from collections.abc import Iterator
+
+from ...findings import Finding
+from ..check import CannotJudge, CodebookCheck, called
+from ..evidence import Seen
+
+
+class Replicas(CodebookCheck):
+    name = "replicas"
+    question = "Is the codebook the same on every rank after three steps?"
+    measures = (
+        "The codes of all ranks after three steps, each rank with a batch of its own: the largest difference, over the"
+        " codes' scale. Above 1e-4 is a problem."
+    )
+    matters = (
+        "DDP averages gradients, and nothing else: statistics, k-means and resets that each rank computes from its own"
+        " batch part the replicas, and what is saved is the first rank's book, which the others never used."
+    )
+    advice = "all_reduce counts and sums before the averages are updated, and broadcast what is drawn at random."
+    source = "lucidrains/vector-quantize-pytorch#17, #25, #105, #222; ZhikangNiu/encodec-pytorch#25"
+
+    def look_at(self, seen: Seen) -> Iterator[Finding]:
+        called(seen)
+        if seen.ranks_apart is None:
+            raise CannotJudge("there is one rank only")
+        if seen.ranks_apart > 1e-4:
+            yield self.found(
+                f"the codes of {seen.place} differ between ranks after three steps, by {seen.ranks_apart:.3g} of their"
+                " largest value",
+                seen,
+                difference=seen.ranks_apart,
+            )

@@ -1,0 +1,198 @@
+"""``lint``: is a model wired as it should be? Three training steps on a copy say it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..findings import Finding, Severity
+from ..probes import Reader, find_codebooks
+from ..recording.attachment import check_compiled
+from ..recording.optimizer_steps import OptimizerSteps, plain_optimizers
+from ..recording.step_monitor import Optimizers
+from .check import Skipped
+from .checks import CHECKS
+from .decoder import decoder_heard, downstream, without_decoder
+from .evidence import Trial
+from .facts import facts
+from .outcome import baseline
+from .part import seen_before
+from .pulls import output_pulls
+from .replay import Bench, replay
+from .revival import revive
+from .subject import Loss, Subject, untouched
+from .trial import run_trial
+from .weights import weights_of
+
+#: Severities in the order in which they are told, and what people call them.
+_SEVERITIES: dict[Severity, str] = {"problem": "problem", "warning": "warning", "info": "note"}
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What the lint has to say; as a string, all of it.
+
+    Attributes:
+        watched: What is watched of the model and what is not, a line each.
+        findings: What is wrong, what matters most first.
+        skipped: The checks that could not judge, and why.
+        trial: What was seen, to look at in detail.
+    """
+
+    watched: str
+    findings: list[Finding]
+    skipped: list[Skipped]
+    trial: Trial
+
+    @property
+    def passed(self) -> list[str]:
+        """The checks that judged the model, or at least one codebook of it, and found nothing."""
+        told = {finding.check for finding in self.findings}
+        return [name for name in CHECKS if name not in told and not self._unjudged(name)]
+
+    def _unjudged(self, name: str) -> bool:
+        skipped = {skip.codebook for skip in self.skipped if skip.check == name}
+        return None in skipped or skipped >= self.trial.seen.keys()
+
+    def _unjudged_by_reason(self) -> dict[str, list[str]]:
+        """The checks that could judge nothing, by what kept them from it."""
+        reasons: dict[str, list[str]] = {}
+        for name in filter(self._unjudged, CHECKS):
+            whys = dict.fromkeys(skip.why for skip in self.skipped if skip.check == name)
+            reasons.setdefault("; ".join(whys), []).append(name)
+        return reasons
+
+    def __str__(self) -> str:
+        lines = [*self.watched.splitlines(), *(facts(seen) for seen in self.trial.seen.values() if seen.steps)]
+        for finding in self.findings:
+            lines += ["", *_told(finding)]
+        counts = [_counted(self.findings, *names) for names in _SEVERITIES.items()]
+        lines += [
+            "",
+            f"{', '.join(counts)}; {len(self.passed)} of {len(CHECKS)} checks passed: {', '.join(self.passed)}",
+        ]
+        lines += [f"not judged: {', '.join(names)}: {why}" for why, names in self._unjudged_by_reason().items()]
+        return "\n".join(lines)
+
+
+def _counted(findings: list[Finding], severity: Severity, name: str) -> str:
+    count = sum(finding.severity == severity for finding in findings)
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
+def _told(finding: Finding) -> list[str]:
+    """A finding in a few lines."""
+    where = [str(finding.evidence[name]) for name in ("attribute", "class", "file") if name in finding.evidence]
+    return [
+        f"{_SEVERITIES[finding.severity]}: {finding.check}",
+        f"  {finding.statement}",
+        f"  where:  {', '.join(where)}",
+        f"  do:     {finding.advice}",
+        f"  source: {finding.source}",
+    ]
+
+
+def lint(
+    model: nn.Module,
+    batch: Any = None,
+    loss: Loss | None = None,
+    optimizer: Optimizers | None = None,
+    *,
+    read: Mapping[str, Reader] | None = None,
+) -> LintReport:
+    """Check how a vector-quantized model is wired, by three training steps on copies of everything.
+
+        report = lint(model, batch, loss=lambda model, batch: model(batch).loss, optimizer=optimizer)
+        print(report)
+
+    Model, optimizer and random numbers are left bit-identical.
+
+    Args:
+        model: Any module with quantizers in it that a probe recognises.
+        batch: What the loss takes beside the model. A few hundred tokens tell more than a few. Without a batch and a
+            loss no step is taken, and what can be judged of the model as it stands is judged.
+        loss: Of a model and a batch the scalar that is minimised; it has to use the model that it is given. What a loop
+            does to the model beside it, such as an update of moving averages after each step, belongs at its beginning.
+            None: the model's own output is the loss.
+        optimizer: The optimizer that trains it, or a list. None: steps are taken with Adam at 1e-3, and the checks of
+            the optimizer are skipped.
+        read: Readers for quantizers that no probe recognises, by their paths in the model.
+
+    Raises:
+        InputError: No quantizer is recognised, the model cannot be copied or is compiled, or the loss is no scalar, has
+            no gradient, or does not train the model that it is given.
+    """
+    model = getattr(model, "_orig_mod", model)
+    passed = [] if optimizer is None else plain_optimizers(optimizer)
+    check_compiled(model, find_codebooks(model, read))
+    subject = Subject(model, batch, loss or _own_loss, passed)
+    with untouched(subject), torch.enable_grad():
+        copy = subject.copy()
+        found = find_codebooks(copy.model, read)
+        if batch is None and loss is None:
+            seen = {name: seen_before(name, codebook, copy.model) for name, codebook in found.items()}
+            trial = Trial(seen, [], [], None)
+        else:
+            trial = _tried(copy, found, read)
+        return _judged("\n".join([str(found), *_left_out(subject)]), trial)
+
+
+def _left_out(subject: Subject) -> Iterator[str]:
+    """What the copies do without, in a line; the instrument's own hooks change nothing and are not named."""
+    hooks = [hook for own in subject.hooks() for hook in own.values()]
+    if others := [hook for hook in hooks if not isinstance(getattr(hook, "__self__", None), OptimizerSteps)]:
+        yield f"not run: {len(others)} of the optimizer's hooks; what they do to the model belongs into the loss here"
+
+
+def _own_loss(model: nn.Module, batch: Any) -> Any:
+    return model(batch)
+
+
+def _tried(copy: Subject, found: Any, read: Mapping[str, Reader] | None) -> Trial:
+    """The trial on ``copy``, and what is tried on copies of it."""
+    kind = type(copy.optimizers[0]).__name__ if copy.optimizers else None
+    if not copy.model.training:
+        copy.model.train()  # it was just evaluated; what is in evaluation mode within a model in training stays so
+    if not copy.optimizers:
+        parameters = [p for p in copy.model.parameters() if p.requires_grad]
+        copy = Subject(copy.model, copy.batch, copy.loss, [torch.optim.Adam(parameters, 1e-3)] if parameters else [])
+    trial, parts = run_trial(copy, found, kind)
+    for name, part in parts.items():
+        if part.repeatable is not None and part.seen.steps:
+            bench = Bench(copy, name, part.repeatable, read)
+            _try("replay", partial(replay, part.seen, bench), part.seen.not_done)
+            _try("revival", partial(revive, part.seen, bench), part.seen.not_done)
+    _try("repetition", partial(_repeat, copy, trial, read), trial.not_done)
+    return trial
+
+
+def _repeat(after: Subject, trial: Trial, read: Mapping[str, Reader] | None) -> None:
+    """What takes the same step again, with something changed."""
+    base = baseline(after)
+    trial.weights.extend(weights_of(after, base))
+    inside = tuple(f"{seen.path}." if seen.path else "" for seen in trial.seen.values())
+    own = {name for name, _ in after.model.named_parameters() if name.startswith(inside)}
+    later = downstream(after.model, base, trial.before, own)
+    trial.decoder_heard = decoder_heard(after, base, trial.before, later)
+    if later:
+        silent = without_decoder(after, later)
+        for name, pull in output_pulls(silent, find_codebooks(silent.model, read)).items():
+            trial.seen[name].output_pull = pull
+
+
+def _try(name: str, experiment: Callable[[], None], not_done: dict[str, str]) -> None:
+    """Do what takes copies of the model after the trial: it may fail, and is named then."""
+    try:
+        experiment()
+    except Exception as error:
+        told = (str(error).splitlines() or [""])[0]
+        not_done[name] = f"{name} failed: {type(error).__name__}: {told}"
+
+
+def _judged(watched: str, trial: Trial) -> LintReport:
+    told = [one for check in CHECKS.values() for one in check.look(trial)]
+    findings = sorted((one for one in told if isinstance(one, Finding)), key=lambda f: [*_SEVERITIES].index(f.severity))
+    return LintReport(watched, findings, [one for one in told if isinstance(one, Skipped)], trial)
