@@ -11,6 +11,7 @@ from ...diagnostics import stats
 from ...diagnostics.recording.trace import CodebookTrace
 from ...diagnostics.stats import AliveAfter, Durations, LifeHistories
 from ..page.logged import window_label
+from ..page.numbers import bins
 from ..page.sections import Panel, Section, Table, hang, lay_cells
 from . import survival_figures as figures
 
@@ -92,27 +93,34 @@ def life_panels(trace: CodebookTrace, histories: LifeHistories, followed: Mappin
         figures.hazards({name: stats.hazard(lives, edges) for name, lives in by_name.items()}),
     )
     if "reset" in followed:
-        bars, fates = generations(histories, len(trace.steps))
+        bars, fates = generations(histories, trace.steps)
         yield Panel(
             f"{trace.codebook}-generations",
             "What became of the codes that were reset",
             f"Each bar holds the codes that were reset in one stretch of steps, {len(followed['reset'].age):,} in all,"
             f" {until}; beneath, how many they are. Dark: the reset came to nothing, no hit before the code counted as"
-            " dead again. Orange: the new code lived, but is no longer in use, or was reset again. Blue: it is in use,"
-            " pale where it had died and come back by itself. Of young generations blue says little.",
+            " dead again or was reset again. Orange: the new code lived, but is no longer in use, or was reset again."
+            " Blue: it is in use, pale where it died and came back by itself. Of young generations that says little.",
             figures.generations(bars, fates),
         )
 
 
-def generations(histories: LifeHistories, records: int) -> tuple[NDArray[np.floating], dict[str, NDArray[np.int64]]]:
-    """What became of the resets in each of at most ``MOST_GENERATIONS`` equal stretches of steps.
+def generations(
+    histories: LifeHistories, steps: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
+    """What became of the resets in each of at most ``MOST_GENERATIONS`` stretches of as many records.
+
+    Args:
+        histories: The lives.
+        steps: (T,) step that closed each record.
 
     Returns:
         (G + 1,) edges of the stretches, each without its first step and with its last, and by fate (G,) resets: those
         no longer in use by how long their first life was, then those that are in use, with a break and without.
     """
     assert histories.horizon is not None
-    edges = np.linspace(histories.first, histories.horizon, min(MOST_GENERATIONS, records) + 1)
+    steps = steps[steps <= histories.horizon]
+    edges = np.append(histories.first, steps[bins(len(steps), MOST_GENERATIONS)[1:] - 1])
     lives = histories.lives
     chosen = histories.followed & (lives.began == stats.BEGAN.index("reset"))
     age, times, unbroken = (lives.end - lives.start)[chosen], lives.times[chosen], lives.end[chosen] > histories.horizon

@@ -35,7 +35,8 @@ def survival_curves(curves: Mapping[str, Survival]) -> Figure:
     for (name, curve), look in zip(curves.items(), looks(curves).values(), strict=True):
         draw_survival(axes, curve, f"{name} (n = {len(curve.durations.age):,})", **look)
     axes.set_ylabel("share of lives that go on")
-    axes.set_xlim(0, max(int(curve.age[-1]) for curve in curves.values()))
+    oldest = max(int(curve.age[-1]) for curve in curves.values())
+    axes.set_xlim(-0.02 * oldest, oldest)  # a curve that drops at age 0 is not hidden by the axis
     few_ticks(axes.xaxis)
     legend_beside(axes)
     ages = [tick for tick in axes.get_xticks() if 0 <= tick <= axes.get_xlim()[1]]
@@ -91,7 +92,7 @@ def hazards(hazard: Mapping[str, Hazard]) -> Figure:
 
 
 @theme()
-def generations(edges: NDArray[np.floating], fates: Mapping[str, NDArray[np.integer]]) -> Figure:
+def generations(edges: NDArray[np.integer], fates: Mapping[str, NDArray[np.integer]]) -> Figure:
     """What became of the codes that were reset in each stretch of steps: shares, and beneath how many they were."""
     figure, (shares, counts) = stacked(2, height=2.3)
     total, width = sum(fates.values(), np.zeros(len(edges) - 1, np.int64)), np.diff(edges)

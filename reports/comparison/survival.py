@@ -109,7 +109,7 @@ def side_by_side(kinds: Mapping[str, Mapping[str, Sequence[Durations]]], names: 
         axes.tick_params(labelbottom=True)
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.08), fontsize="small", borderaxespad=0)
         few_ticks(axes.xaxis, 5)
-    row[0].set_xlim(left=0)
+    row[0].set_xlim(left=-0.02 * row[0].get_xlim()[1])  # a curve that drops at age 0 is not hidden by the axis
     row[0].set_ylabel("share of lives that go on")
     return figure
 
@@ -153,7 +153,7 @@ def _notes(every: Mapping[str, Sequence[Lived]]) -> list[str]:
     notes = [
         "Resets of all runs pooled, with intervals that take them as independent; how far the runs, in their order, lie"
         " apart says more of the next one. Ages that no reset was followed to are left out."
-        f" Without a hit: none in the {verdict} after which the code counted as dead again.",
+        f" Without a hit: none before the code counted as dead again ({verdict}) or was reset again.",
         SHARES,
     ]
     unknown = [name for name, runs in every.items() if not any(one.resets_known for one in runs)]

@@ -77,7 +77,7 @@ def test_resets_that_are_overwritten_at_once_read_a_success_of_zero(tmp_path):
     assert told["Reset"].iloc[:2].tolist() == [str(lives)] * 2
     for after in ("100", "500", "1,000"):
         assert told.loc[f"go on after {after} steps", "Reset"].startswith("0.0% (0.0 to ")
-    _, fates = survival.generations(histories_of(trace), 30)
+    _, fates = survival.generations(histories_of(trace), trace.steps)
     assert fates["came to nothing"].sum() == lives
 
 
@@ -113,8 +113,9 @@ def test_what_cannot_be_known_is_counted_apart():
 
 
 def test_every_reset_stands_in_the_bar_of_its_steps_with_what_became_of_it():
-    edges, fates = survival.generations(histories_of(planted(LIVES)), 30)
-    assert len(edges) == survival.MOST_GENERATIONS + 1
+    trace = planted(LIVES)
+    edges, fates = survival.generations(histories_of(trace), trace.steps)
+    assert edges.tolist() == [*range(0, 290, 20), 290]  # 29 records of 10 steps, two and two
     (generation,) = np.flatnonzero(sum(fates.values()))
     assert edges[generation] < 100 <= edges[generation + 1]
     assert {name: number[generation] for name, number in fates.items()} == {
@@ -128,7 +129,7 @@ def test_every_reset_stands_in_the_bar_of_its_steps_with_what_became_of_it():
 
 def test_a_reset_whose_code_died_for_good_stands_by_the_length_of_its_life():
     lives = {1: (range(2, 5), [1]), 2: (range(2, 20), [1])}
-    _, fates = survival.generations(histories_of(planted(lives)), 30)
+    _, fates = survival.generations(histories_of(planted(lives)), planted(lives).steps)
     assert (fates["first died within 100 steps"].sum(), fates["first died later"].sum()) == (1, 1)
 
 
