@@ -86,7 +86,7 @@ def _ask_graph(model: nn.Module, parts: dict[str, Part]) -> None:
 def _ask_layers(parts: list[Part], model: nn.Module) -> None:
     """Ask of the layers of a residual quantizer how each reaches what learns before it."""
     for number, part in enumerate(parts):
-        part.seen.layer, part.seen.last_layer = number, number == len(parts) - 1
+        part.seen.layer = number
     paths = [part.seen.path.split(".") for part in parts]
     stem = ".".join(pieces[0] for pieces in itertools.takewhile(lambda p: len({*p}) == 1, zip(*paths, strict=False)))
     within = f"{stem}." if stem else "nothing of that name"
