@@ -127,6 +127,12 @@ def test_every_reset_stands_in_the_bar_of_its_steps_with_what_became_of_it():
     }
 
 
+def test_codes_that_live_on_without_a_break_stand_apart_from_those_that_came_back():
+    trace = planted({1: LIVES[2], 2: LIVES[2], 3: LIVES[3]})
+    _, fates = survival.generations(histories_of(trace), trace.steps)
+    assert (fates["in use at step 290"].sum(), fates["in use, after a break"].sum()) == (2, 1)
+
+
 def test_a_reset_whose_code_died_for_good_stands_by_the_length_of_its_life():
     lives = {1: (range(2, 5), [1]), 2: (range(2, 20), [1])}
     _, fates = survival.generations(histories_of(planted(lives)), planted(lives).steps)

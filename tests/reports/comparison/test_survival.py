@@ -70,6 +70,12 @@ def test_a_remedy_whose_resets_are_in_vain_has_a_success_of_zero_after_any_numbe
     assert all(row[5].startswith("0.0% (0.0 to 41.0%)") for row in rows)
 
 
+def test_a_reset_that_was_followed_for_no_step_is_not_one_without_a_hit(tmp_path):
+    resets = stats.Durations(np.array([0, 0, 100, 100]), np.array([True, False, False, False]))
+    one = survival.Lived("seed 0", {"reset": resets}, dict.fromkeys(stats.AFTER, np.ones(2, bool)), True)
+    assert survival.success_table("q", {"ema+reset": [one]}, tmp_path).rows[0][3] == "25.0%"
+
+
 def test_who_has_no_resets_and_who_cannot_know_is_said(compared):
     notes = compared[0].tables[0].notes
     assert notes[-2:] == ["Whether codes were reset cannot be known: dark.", "No resets: none."]
