@@ -12,6 +12,7 @@ from .probes import find_codebooks as find_codebooks
 from .recording.codebook_board import TensorBoardSink as TensorBoardSink
 from .recording.codebook_monitor import CodebookMonitor as CodebookMonitor
 from .recording.codebook_watch import Detail as Detail
+from .recording.life_histories import read_life_histories as read_life_histories
 from .recording.measure import CodebookMeasurement as CodebookMeasurement
 from .recording.measure import measure_codebooks as measure_codebooks
 from .recording.records import CodebookRecord as CodebookRecord
