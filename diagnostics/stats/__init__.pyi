@@ -1,3 +1,6 @@
+from .conditional import ConditionalEntropy as ConditionalEntropy
+from .conditional import conditional_entropies as conditional_entropies
+from .conditional import layer_entropies as layer_entropies
 from .counts import TOKENS_PER_CODE as TOKENS_PER_CODE
 from .counts import codes_used as codes_used
 from .counts import dead_codes as dead_codes
@@ -47,6 +50,12 @@ from .pooling import pooled_starts as pooled_starts
 from .richness import COVERAGE_LIMIT as COVERAGE_LIMIT
 from .richness import chao1 as chao1
 from .richness import coverage as coverage
+from .tuples import Collisions as Collisions
+from .tuples import TupleCounter as TupleCounter
+from .tuples import Tuples as Tuples
+from .tuples import collisions as collisions
+from .tuples import count_tuples as count_tuples
+from .tuples import merge_tuples as merge_tuples
 from .usage import Usage as Usage
 from .usage import percent as percent
 from .usage import usage as usage
