@@ -224,6 +224,7 @@ def test_a_wheel_holds_the_package_and_nothing_else(tmp_path):
     (wheel,) = (source / "dist").glob("*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = {str(Path("vqtool", path.relative_to(ROOT))) for path in modules().values()}
-    data = {"py.typed", "reports/page/page.html", "diagnostics/__init__.pyi", "diagnostics/stats/__init__.pyi"}
+    data = {"py.typed", "reports/page/page.html"}
+    data |= {f"diagnostics/{room}__init__.pyi" for room in ("", "stats/", "wiring/")}
     assert names == files | {f"vqtool/{path}" for path in data}
     assert wheel.name == f"vqtool-{vqtool.__version__}-py3-none-any.whl"

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ..probes import Call
 from ..probes.round_trip import leaves
+from .outcome import Outcome, outcome, same_gradients
 from .subject import Subject
-from .weights import outcome, same_gradients
 
 
 def before_calls(model: torch.nn.Module, calls: Sequence[Call]) -> set[str]:
@@ -22,15 +22,13 @@ def before_calls(model: torch.nn.Module, calls: Sequence[Call]) -> set[str]:
     return {name for (name, _), gradient in zip(named, found, strict=True) if gradient is not None}
 
 
-def downstream(after: Subject, before: set[str], own: set[str]) -> set[str]:
+def downstream(model: torch.nn.Module, base: Outcome, before: set[str], own: set[str]) -> set[str]:
     """Names of the parameters with a gradient that are neither before the quantizers nor their own."""
-    _, gradients = outcome(after.copy())
-    names = [name for name, _ in after.model.named_parameters()]
-    learning = {name for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
-    return learning - before - own
+    names = [name for name, _ in model.named_parameters()]
+    return {name for name, g in zip(names, base[1], strict=True) if g is not None} - before - own
 
 
-def decoder_heard(after: Subject, before: set[str], later: set[str]) -> bool | None:
+def decoder_heard(after: Subject, base: Outcome, before: set[str], later: set[str]) -> bool | None:
     """Whether the gradients of the parameters before the quantizers change with those after them.
 
     Where they do not, to the bit, nothing that the decoder says reaches the encoder, wherever and however gradients are
@@ -38,6 +36,7 @@ def decoder_heard(after: Subject, before: set[str], later: set[str]) -> bool | N
 
     Args:
         after: The model after its steps; copies are made of it.
+        base: Its ``baseline``.
         before: Names of the parameters before the quantizers.
         later: Names of those after them.
 
@@ -45,7 +44,7 @@ def decoder_heard(after: Subject, before: set[str], later: set[str]) -> bool | N
         None where nothing learns on one of the sides.
     """
     names = [name for name, _ in after.model.named_parameters()]
-    _, gradients = outcome(after.copy())
+    gradients = base[1]
     kept = [place for place, name in enumerate(names) if name in before and gradients[place] is not None]
     if not kept or not later:
         return None

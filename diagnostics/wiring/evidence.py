@@ -94,12 +94,14 @@ class Weight(NamedTuple):
 
     Attributes:
         path: Its path in the model.
+        file: Where the class that holds it is written.
         value: As it is.
         loss: Whether the loss changes.
         gradients: Whether the gradient of any parameter does.
     """
 
     path: str
+    file: str
     value: float
     loss: bool
     gradients: bool

@@ -1,6 +1,6 @@
 """``lint``: is a model wired as it should be? Three training steps on a copy say it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..findings import Finding
+from ..findings import Finding, Severity
 from ..probes import Reader, find_codebooks
 from ..recording.attachment import check_compiled
-from ..recording.optimizer_steps import plain_optimizers
+from ..recording.optimizer_steps import OptimizerSteps, plain_optimizers
 from ..recording.step_monitor import Optimizers
 from .check import Skipped
 from .checks import CHECKS
 from .decoder import decoder_heard, downstream, without_decoder
 from .evidence import Trial
 from .facts import facts
+from .outcome import baseline
 from .part import seen_before
 from .pulls import output_pulls
 from .replay import Bench, replay
@@ -26,7 +27,8 @@ from .subject import Loss, Subject, untouched
 from .trial import run_trial
 from .weights import weights_of
 
-_ORDER = {"problem": 0, "warning": 1, "info": 2}
+#: Severities in the order in which they are told, and what people call them.
+_SEVERITIES: dict[Severity, str] = {"problem": "problem", "warning": "warning", "info": "note"}
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,7 @@ class LintReport:
         lines = [*self.watched.splitlines(), *(facts(seen) for seen in self.trial.seen.values() if seen.steps)]
         for finding in self.findings:
             lines += ["", *_told(finding)]
-        names = {"problem": "problems", "warning": "warnings", "info": "notes"}
-        counts = [f"{sum(f.severity == key for f in self.findings)} {told}" for key, told in names.items()]
+        counts = [_counted(self.findings, *names) for names in _SEVERITIES.items()]
         lines += [
             "",
             f"{', '.join(counts)}; {len(self.passed)} of {len(CHECKS)} checks passed: {', '.join(self.passed)}",
@@ -77,11 +78,16 @@ class LintReport:
         return "\n".join(lines)
 
 
+def _counted(findings: list[Finding], severity: Severity, name: str) -> str:
+    count = sum(finding.severity == severity for finding in findings)
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
 def _told(finding: Finding) -> list[str]:
     """A finding in a few lines."""
     where = [str(finding.evidence[name]) for name in ("attribute", "class", "file") if name in finding.evidence]
     return [
-        f"{finding.severity}: {finding.check}",
+        f"{_SEVERITIES[finding.severity]}: {finding.check}",
         f"  {finding.statement}",
         f"  where:  {', '.join(where)}",
         f"  do:     {finding.advice}",
@@ -108,8 +114,9 @@ def lint(
         model: Any module with quantizers in it that a probe recognises.
         batch: What the loss takes beside the model. A few hundred tokens tell more than a few. Without a batch and a
             loss no step is taken, and what can be judged of the model as it stands is judged.
-        loss: Of a model and a batch the scalar that is minimised; it has to use the model that it is given. None: the
-            model's own output is that.
+        loss: Of a model and a batch the scalar that is minimised; it has to use the model that it is given. What a loop
+            does to the model beside it, such as an update of moving averages after each step, belongs at its beginning.
+            None: the model's own output is the loss.
         optimizer: The optimizer that trains it, or a list. None: steps are taken with Adam at 1e-3, and the checks of
             the optimizer are skipped.
         read: Readers for quantizers that no probe recognises, by their paths in the model.
@@ -130,7 +137,14 @@ def lint(
             trial = Trial(seen, [], [], None)
         else:
             trial = _tried(copy, found, read)
-        return _judged(str(found), trial)
+        return _judged("\n".join([str(found), *_left_out(subject)]), trial)
+
+
+def _left_out(subject: Subject) -> Iterator[str]:
+    """What the copies do without, in a line; the instrument's own hooks change nothing and are not named."""
+    hooks = [hook for own in subject.hooks() for hook in own.values()]
+    if others := [hook for hook in hooks if not isinstance(getattr(hook, "__self__", None), OptimizerSteps)]:
+        yield f"not run: {len(others)} of the optimizer's hooks; what they do to the model belongs into the loss here"
 
 
 def _own_loss(model: nn.Module, batch: Any) -> Any:
@@ -151,16 +165,18 @@ def _tried(copy: Subject, found: Any, read: Mapping[str, Reader] | None) -> Tria
             bench = Bench(copy, name, part.repeatable, read)
             _try("replay", partial(replay, part.seen, bench), part.seen.not_done)
             _try("revival", partial(revive, part.seen, bench), part.seen.not_done)
-    _try("weights", lambda: trial.weights.extend(weights_of(copy)), trial.not_done)
-    _try("decoder", partial(_listen, copy, trial, read), trial.not_done)
+    _try("repetition", partial(_repeat, copy, trial, read), trial.not_done)
     return trial
 
 
-def _listen(after: Subject, trial: Trial, read: Mapping[str, Reader] | None) -> None:
+def _repeat(after: Subject, trial: Trial, read: Mapping[str, Reader] | None) -> None:
+    """What takes the same step again, with something changed."""
+    base = baseline(after)
+    trial.weights.extend(weights_of(after, base))
     inside = tuple(f"{seen.path}." if seen.path else "" for seen in trial.seen.values())
     own = {name for name, _ in after.model.named_parameters() if name.startswith(inside)}
-    later = downstream(after, trial.before, own)
-    trial.decoder_heard = decoder_heard(after, trial.before, later)
+    later = downstream(after.model, base, trial.before, own)
+    trial.decoder_heard = decoder_heard(after, base, trial.before, later)
     if later:
         silent = without_decoder(after, later)
         for name, pull in output_pulls(silent, find_codebooks(silent.model, read)).items():
@@ -178,5 +194,5 @@ def _try(name: str, experiment: Callable[[], None], not_done: dict[str, str]) ->
 
 def _judged(watched: str, trial: Trial) -> LintReport:
     told = [one for check in CHECKS.values() for one in check.look(trial)]
-    findings = sorted((one for one in told if isinstance(one, Finding)), key=lambda finding: _ORDER[finding.severity])
+    findings = sorted((one for one in told if isinstance(one, Finding)), key=lambda f: [*_SEVERITIES].index(f.severity))
     return LintReport(watched, findings, [one for one in told if isinstance(one, Skipped)], trial)

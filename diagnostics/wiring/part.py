@@ -1,9 +1,5 @@
 """One codebook of the copy under trial: what is kept of it, step by step."""
 
-import inspect
-import itertools
-import os
-
 from torch import Tensor, nn
 
 from ..probes import Call, CodebookReading, WatchedCodebook
@@ -14,8 +10,9 @@ from ..recording.snapshots import Snapshot, geometry_row
 from .averages import averages_of, begun, table_holder
 from .evidence import Seen
 from .holders import holders_of
+from .places import file_of, path_of, place_of
 from .subject import Subject
-from .watching import CallReader, Repeatable, forward_of, path_of, rows_of
+from .watching import CallReader, Repeatable, forward_of, rows_of
 
 #: Latents that the geometry at the start is judged by.
 _SAMPLE = 1024
@@ -117,21 +114,13 @@ def _nothing_yet(name: str, codebook: WatchedCodebook, model: nn.Module) -> Seen
     return Seen(
         name=name,
         path=path_of(model, codebook.module),
-        table=_place_of(model, codes) or path_of(model, codebook.module) or "the model itself",
+        table=place_of(model, codes) or path_of(model, codebook.module) or "the model itself",
         kind=kind.__name__,
-        file=_file_of(kind),
+        file=file_of(kind),
         size=codebook.size,
         levels=codebook.levels,
         fixed=codebook.fixed,
     )
-
-
-def _place_of(model: nn.Module, codes: Tensor | None) -> str | None:
-    """Path of the parameter or buffer that the codes are."""
-    if codes is None:
-        return None
-    named = itertools.chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
-    return next((path for path, value in named if value.data_ptr() == codes.data_ptr()), None)
 
 
 def seen_before(name: str, codebook: WatchedCodebook, model: nn.Module) -> Seen:
@@ -142,14 +131,3 @@ def seen_before(name: str, codebook: WatchedCodebook, model: nn.Module) -> Seen:
         averages = averages_of(codebook, codes)
         seen.averages = [] if averages is None else [averages]
     return seen
-
-
-def _file_of(kind: type) -> str:
-    """Where a class is written, as short as it can be found by."""
-    try:
-        path, (_, line) = inspect.getsourcefile(kind), inspect.getsourcelines(kind)
-    except (OSError, TypeError):
-        return "unknown"
-    module = kind.__module__.replace(".", os.sep) + ".py"
-    shown = module if path and path.endswith(module) else os.path.relpath(path or "unknown")
-    return f"{shown}:{line}"

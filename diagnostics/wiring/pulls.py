@@ -2,11 +2,10 @@
 
 from contextlib import ExitStack
 
-import torch
 from torch import Tensor
 
 from ..probes import CodebookReading, WatchedCodebook
-from .subject import Subject
+from .subject import Subject, seed_all
 from .watching import CallReader, watched
 
 
@@ -28,7 +27,7 @@ def output_pulls(silent: Subject, codebooks: dict[str, WatchedCodebook]) -> dict
                     reading.leaving.tensor.register_hook(lambda g: _add(gradients, name, g))
 
             stack.enter_context(watched(CallReader(codebook, take)))
-        torch.manual_seed(0)
+        seed_all(0)
         silent.value().backward()
     return {name: _fit(first[name], gradient) for name, gradient in gradients.items()}
 

@@ -13,8 +13,9 @@ from ..probes import CodebookReading, Reader, WatchedCodebook, find_codebooks
 from ..probes.base import Tap
 from ..probes.round_trip import is_index, leaves
 from .evidence import Entry, Forward, Seen
-from .subject import Subject
-from .watching import CallReader, Repeatable, forward_of, path_of, repeat, watched
+from .places import path_of
+from .subject import Subject, seed_all
+from .watching import CallReader, Repeatable, forward_of, repeat, watched
 
 #: Functions of quantizers that take indices and give codes.
 ENTRIES = (
@@ -61,15 +62,15 @@ class Bench:
     ) -> Forward:
         readings: list[CodebookReading] = []
         reader = CallReader(codebook, readings.append)
-        mode = [part.training for part in call.tap.module.modules()]
+        modes = [part.training for part in call.tap.module.modules()]
         with watched(reader):
             call.tap.module.eval()
-            repeat(call)  # only after a call is it known which codes its table gives
-            for part, training in zip(call.tap.module.modules(), mode, strict=True):
-                part.training = training
+            repeat(call)  # only after a call is it known which codes the table gives
+            for part, mode in zip(call.tap.module.modules(), modes, strict=True):
+                part.training = mode
             readings.clear()
             before = _codes(codebook)
-            torch.manual_seed(seed)
+            seed_all(seed)
             output = repeat(call)
         if outputs is not None:
             outputs.append(output)

@@ -10,6 +10,7 @@ from ..probes.attributes import tensors
 from .averages import pair_of, table_holder
 from .evidence import Revival, Seen
 from .replay import Bench
+from .subject import seed_all
 from .watching import CallReader, repeat, watched
 
 #: Training calls that a revival is waited for; some look at every twentieth only.
@@ -35,7 +36,7 @@ def revive(seen: Seen, bench: Bench) -> None:
     name, value = setting
     told = ".".join(part for part in (seen.path, name) if part)
     readings: list[CodebookReading] = []
-    torch.manual_seed(0)
+    seed_all(0)
     with watched(CallReader(codebook, readings.append)):
         repeat(call)
         code = int(torch.bincount(readings[-1].indices.clamp(min=0), minlength=codebook.size).argmin())

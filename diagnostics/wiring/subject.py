@@ -36,10 +36,13 @@ class Subject:
     def copy(self) -> "Subject":
         """Model, batch and optimizers anew, their tensors and references to each other as in the original.
 
+        Hooks of the optimizers are left out: what they close over is the original.
+
         Raises:
             InputError: Something in them cannot be copied.
         """
         memo: dict[int, Any] = {id(value): value.detach().clone() for value in _not_leaves(self.model)}
+        memo |= {id(hooks): type(hooks)() for hooks in self.hooks()}
         try:
             model, batch, optimizers = copy.deepcopy((self.model, self.batch, [*self.optimizers]), memo)
         except Exception as error:
@@ -69,6 +72,12 @@ class Subject:
         if not value.requires_grad:
             raise InputError("loss(model, batch) has no gradient: nothing that was passed can be trained by it")
         return value.reshape(())
+
+    def hooks(self) -> Iterator[dict[int, Any]]:
+        """What is called around the steps of the optimizers, by number."""
+        for optimizer in self.optimizers:
+            yield optimizer._optimizer_step_pre_hooks
+            yield optimizer._optimizer_step_post_hooks
 
     def zero_grad(self) -> None:
         """Forget the gradients of every parameter."""
@@ -135,3 +144,10 @@ def _put_back(subject: Subject, before: list[Tensor], gradients: list[Tensor | N
 def _bits(tensor: Tensor) -> Tensor:
     """Its bytes, by which NaN equals itself."""
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def seed_all(seed: int) -> None:
+    """Begin the random numbers of torch, NumPy and Python anew."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    random.seed(seed)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
 from ..probes import Call, CodebookReading, NotAQuantizerError, WatchedCodebook
@@ -143,8 +143,3 @@ def _detached(value: Any) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(_detached(part) for part in value))
     return type(value)(_detached(part) for part in value) if type(value) in (list, tuple) else value
-
-
-def path_of(model: nn.Module, module: nn.Module) -> str:
-    """The path of a module in the model that holds it; empty for the model itself."""
-    return next((path for path, part in model.named_modules() if part is module), "")

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...findings import Finding
 from ...stats import geometry
-from ..check import CannotJudge, CodebookCheck
+from ..check import CannotJudge, CodebookCheck, called
 from ..evidence import Forward, Seen
 
 #: Latents that assignments are judged by, times codes.
@@ -19,6 +19,7 @@ def judged(seen: Seen) -> tuple[Forward, geometry.Metric, float]:
     Raises:
         CannotJudge: There is no such call, or no table that its codes stand in.
     """
+    called(seen)
     if seen.levels is not None:
         raise CannotJudge("its codes are digits, which are rounded and not searched for")
     made = seen.evaluation if seen.random or not seen.training else seen.training[0]
@@ -29,7 +30,7 @@ def judged(seen: Seen) -> tuple[Forward, geometry.Metric, float]:
         raise CannotJudge("there is no table of codes that latents are compared with")
     if not np.allclose(made.codes[made.counted], table[made.indices[made.counted]], rtol=1e-2, atol=1e-2):
         raise CannotJudge("the codes that it compares with are made anew in each call")
-    if float((made.latents[1:] == made.latents[:-1]).all(1).mean()) > 0.3:
+    if (made.latents[1:] == made.latents[:-1]).all(1).sum() > 0.3 * len(made.latents):
         raise CannotJudge("a token has several codes, or tokens are alike")
     few = _sample(made, len(table))
     shares = {

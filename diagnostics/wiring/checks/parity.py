@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...findings import Finding
-from ..check import CannotJudge, CodebookCheck
+from ..check import CannotJudge, CodebookCheck, called
 from ..evidence import Forward, Rows, Seen
 
 
@@ -26,6 +26,7 @@ class TrainEval(CodebookCheck):
     source = "EdoardoBotta/RQ-VAE-Recommender#48, #54; Fifty et al. 2024 (arXiv:2410.06424)"
 
     def look_at(self, seen: Seen) -> Iterator[Finding]:
+        called(seen)
         if seen.evaluation is None or len(seen.training) < 2:
             raise CannotJudge(seen.not_done.get("replay", "its call was not made again"))
         modes = {"evaluation": seen.evaluation} | ({} if seen.random else {"training": seen.training[0]})
@@ -97,6 +98,7 @@ class RoundTrip(CodebookCheck):
     source = "youngsheen/SimVQ get_codebook_entry (unprojected); transformers Janus get_codebook_entry (normalised)"
 
     def look_at(self, seen: Seen) -> Iterator[Finding]:
+        called(seen)
         if not seen.entries:
             raise CannotJudge(seen.not_done.get("replay", "it has no function from indices to codes that is known"))
         if seen.levels is None and (seen.evaluation is None or seen.evaluation.before is None):

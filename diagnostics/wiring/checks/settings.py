@@ -24,14 +24,19 @@ class SettingsAct(Check):
 
     def look(self, trial: Trial) -> Iterator[Finding | Skipped]:
         if not trial.weights:
-            why = trial.not_done.get("weights", "no weight above zero among the settings")
+            why = trial.not_done.get("repetition", "no weight above zero among the settings")
             yield Skipped(self.name, None, why if trial.losses else "no batch was given")
         acting = {_key(weight) for weight in trial.weights if weight.gradients}
         for weight in trial.weights:
             seen = _owner(weight, trial)
+            if seen is not None and not seen.steps:
+                continue  # of a quantizer that is never called nothing acts
             if weight.loss and not weight.gradients:
                 yield self.found(
-                    f"{_told(weight)}: doubling it changes the loss and no gradient", seen, attribute=weight.path
+                    f"{_told(weight)}: doubling it changes the loss and no gradient",
+                    seen,
+                    attribute=weight.path,
+                    file=weight.file,
                 )
             elif not weight.gradients and _key(weight) not in acting:
                 yield self.found(
@@ -39,6 +44,7 @@ class SettingsAct(Check):
                     seen,
                     "warning",
                     attribute=weight.path,
+                    file=weight.file,
                 )
 
 
@@ -53,4 +59,4 @@ def _key(weight: Weight) -> tuple[str, float]:
 
 def _owner(weight: Weight, trial: Trial) -> Seen | None:
     """The codebook in whose quantizer the weight is."""
-    return next((seen for seen in trial.seen.values() if seen.path and weight.path.startswith(f"{seen.path}.")), None)
+    return next((s for s in trial.seen.values() if s.path and weight.path.startswith(f"{s.path}.")), None)

@@ -8,18 +8,23 @@ from ...stats import expected_codes_used
 from ..check import CannotJudge, CodebookCheck, called
 from ..evidence import Seen
 
+#: Latents below which nothing is said of their geometry.
+FEWEST = 32
+
 
 def start_of(seen: Seen) -> GeometryRow:
     """The geometry at the first training call.
 
     Raises:
-        CannotJudge: There is none, or its codes are fixed or not chosen by distance.
+        CannotJudge: There is none or too few latents, or its codes are fixed or not chosen by distance.
     """
     called(seen)
     if seen.start is None or seen.start.scale is None:
         raise CannotJudge("there is no table of codes at the first call")
     if seen.fixed:
         raise CannotJudge("its codes are fixed by design")
+    if (seen.start.sample or 0) < FEWEST:
+        raise CannotJudge(f"{seen.start.sample} latents are too few to judge geometry by: {FEWEST} or more")
     if seen.start.metric not in (None, "euclidean") or (seen.start.float64_agreement or 1) < 0.9:
         raise CannotJudge("its codes are not chosen by Euclidean distance")
     return seen.start
