@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -57,7 +56,14 @@ _MASKED: dict[str, Callable[..., Any]] = {
 #: Axis of the channels, where it is neither the last one nor that of a library with the channels after the batch.
 _FIRST = {
     *("lucidrains cosine images", "lucidrains channels first", "lucidrains hierarchical"),
-    *("lucidrains hierarchical separate", "fsq images", "latent quantize", "latent quantize not projected", "lfq images", "sim channels first"),
+    *(
+        "lucidrains hierarchical separate",
+        "fsq images",
+        "latent quantize",
+        "latent quantize not projected",
+        "lfq images",
+        "sim channels first",
+    ),
     *("diffusers fsq", *TABLES, *(name for name in AUDIO if name.startswith("encodec"))),
 }
 

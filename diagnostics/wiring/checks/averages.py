@@ -90,7 +90,8 @@ def thrown(sharing: Sequence[Seen], number: int) -> float:
     if len(sharing[0].tables) <= number or spread == 0:
         return float("nan")
     indices, table, latents = (
-        np.concatenate([getattr(call, name)[call.counted] for call in calls]) for name in ("indices", "codes", "latents")
+        np.concatenate([getattr(call, field)[call.counted] for call in calls])
+        for field in ("indices", "codes", "latents")
     )
     codes, first, inverse, hits = np.unique(indices, return_index=True, return_inverse=True, return_counts=True)
     used, after = table[first], sharing[0].tables[number][codes]
