@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from wiring.hosts import HOSTED, UNTRAINED
+from strangers.base import Stranger
+from vector_quantize_pytorch import ResidualVQ
+from wiring.base import adam
+from wiring.hosts import HOSTED, UNTRAINED, Autoencoder, mixture, rebuilding
 
 import vqtool
 from vqtool.diagnostics import lint
@@ -92,9 +95,21 @@ def test_the_page_names_the_release_that_is_installed(library):
 
 
 def test_questions_to_the_graph_leave_no_gradient_at_the_boundary():
-    for seen in report_of("lucidrains residual").trial.seen.values():
+    for seen in report_of("lucidrains residual diveq").trial.seen.values():
         first, second, *_ = seen.boundary
         assert first.decoder_grad_norm < 10 * second.decoder_grad_norm
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_layers_that_share_codes_are_judged_by_the_latents_of_all(seed):
+    torch.manual_seed(seed)
+    shared = Stranger(lambda: ResidualVQ(dim=4, codebook_size=16, num_quantizers=6, shared_codebook=True), (2, 10, 4))
+    model = Autoencoder("shared", shared).train()
+    assert checks_of(lint(model, mixture((32, 10, 12), 2), rebuilding, adam(model))) == set()
+
+
+def test_losses_of_later_layers_are_not_taken_for_losses_on_the_output_of_the_first():
+    assert "loss-on-output" not in checks_of(report_of("encodec residual", seed=7))
 
 
 def test_chosen_codes_are_counted_by_their_number_not_by_their_rounding():
