@@ -23,8 +23,10 @@ def evaluate(
 
     check_names(device, checkpoint)
     figures = evaluate_run(RunDirectory(run), split, checkpoint, device)
-    missing = figures.pop("missing")
+    missing, usage = figures.pop("missing"), figures.pop("usage", None)
     for name, value in figures.items():
-        typer.echo(f"{name:<20} {'-' if value is None else f'{value:.6g}' if isinstance(value, float) else value}")
+        typer.echo(f"{name:<26} {'-' if value is None else f'{value:.6g}' if isinstance(value, float) else value}")
+    if usage is not None:
+        typer.echo(f"usage: {usage}")
     for name, reason in missing.items():
         typer.echo(f"{name}: {reason}")

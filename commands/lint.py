@@ -23,12 +23,16 @@ def lint(
 
     Example: vqtool lint train:make
     """
+    from rich.console import Console
+
     from ..diagnostics.findings import append_finding
     from ..diagnostics.run import RunDirectory
     from ..diagnostics.wiring.factory import make
     from ..diagnostics.wiring.linting import lint as check
 
-    report = check(*make(factory))
+    made = make(factory)
+    with Console(stderr=True).status("reading the model") as status:
+        report = check(*made, tell=status.update)
     typer.echo(str(report))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

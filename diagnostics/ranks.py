@@ -4,6 +4,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .stats import ImageGroups
+
 
 def in_group() -> bool:
     """Whether this process is one of a process group."""
@@ -35,6 +37,12 @@ def rows_of_all_ranks(tensor: Tensor) -> Tensor:
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor)
     return torch.cat(parts)
+
+
+def groups_over_ranks(groups: ImageGroups, device: torch.device) -> ImageGroups:
+    """The counts of all ranks; ``device`` is where the ranks meet."""
+    parts = (torch.from_numpy(part).to(device) for part in (groups.hits, groups.images, groups.sizes))
+    return ImageGroups(*(sum_over_ranks(part).cpu().numpy() for part in parts)) if in_group() else groups
 
 
 def from_first_rank(tensor: Tensor) -> Tensor:

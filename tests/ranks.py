@@ -1,5 +1,6 @@
 """Work for several processes: at the top level of a module that every one of them can import."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -8,7 +9,9 @@ from lightning_fabric import Fabric
 from torch.nn.parallel import DistributedDataParallel
 
 from vqtool.diagnostics.run import load_config
+from vqtool.vqgan.autoencoder.evaluation import evaluate_split
 from vqtool.vqgan.autoencoder.learner import AutoencoderLearner
+from vqtool.vqgan.autoencoder.model import build_model
 from vqtool.vqgan.autoencoder.settings import build_autoencoder_config
 from vqtool.vqgan.data import Batches
 from vqtool.vqgan.data.opening import open_images
@@ -37,6 +40,18 @@ def start_from_kmeans(rank: int, folder: Path) -> None:
     divided = {"world_size": RANKS, "rank": rank, "accumulate": config.train.accumulate}
     learner.start_codebook(Batches(images, config.train.batch_size, 0, flip=False, **divided))
     torch.save(learner.model.quantize.codebook.detach(), folder / f"rank{rank}.pt")
+    dist.barrier()  # a rank that leaves while the group's threads are at work is aborted
+    dist.destroy_process_group()
+
+
+def evaluate_test_split(rank: int, folder: Path) -> None:
+    """Evaluate a model of seed 0 on this rank's own share of the test split; leave the figures in ``folder``."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS)
+    config = build_autoencoder_config(load_config(folder / "config.yaml"))
+    torch.manual_seed(0)
+    figures, _ = evaluate_split(build_model(config), open_images(config.data)["test"], config, "test")
+    (folder / f"rank{rank}.json").write_text(json.dumps(figures))
     dist.barrier()  # a rank that leaves while the group's threads are at work is aborted
     dist.destroy_process_group()
 

@@ -151,9 +151,10 @@ def _row(codebook: str, step: int, sums: np.ndarray, loss_scale: float, dim: int
             "loss_scale": loss_scale,
         }
         if named:
+            values["gain"] = fit.carried
+        if named and fit.leaves_little:
             pull = fit.own * unit
             values |= {
-                "gain": fit.carried,
                 "pull": pull,
                 "commitment": pull * tokens * dim / 2,
                 "commitment_grad_norm": abs(pull) * np.sqrt(fit.own_norm2),
@@ -173,9 +174,19 @@ class _Fit:
         gram = np.array([[cc, co], [co, oo]]) / np.outer(norms, norms)
         right = np.array([cz, oz]) / norms
         if not np.isfinite(gram).all() or not np.isfinite(right).all():
-            self.carried = self.own = self.r2 = self.own_norm2 = np.nan
+            self.carried = self.own = self.r2 = self.own_norm2 = self.zz = np.nan
             return
         solution = np.linalg.pinv(gram, rcond=1e-12) @ right
         self.carried, self.own = solution / norms
-        self.own_norm2 = oo
+        self.own_norm2, self.zz = oo, zz
         self.r2 = float(solution @ right / zz) if zz > 0 else np.nan
+
+    @property
+    def leaves_little(self) -> bool:
+        """Whether the quantizer's own direction explains what the decoder's gradient leaves of g_z.
+
+        At most 1 % of that may remain, or 1e-8 of |g_z|^2, which is rounding. Otherwise another loss shares in it, and
+        the coefficient of z - q is the weight of no commitment loss.
+        """
+        remains = max(0.0, 1 - self.r2) * self.zz
+        return bool(remains <= 0.01 * self.own**2 * self.own_norm2 or remains <= 1e-8 * self.zz)

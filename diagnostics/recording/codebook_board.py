@@ -70,7 +70,11 @@ CHARTS: dict[str, dict[str, tuple[str, list[str]]]] = {
             "codebook",
             ["codes_used_window", "codes_used_window_ceiling"],
         ),
-        "perplexity (window)": ("codebook", ["perplexity_window"]),
+        "perplexity (window), and corrected for few tokens": (
+            "codebook",
+            ["perplexity_window", "perplexity_window_corrected"],
+        ),
+        "coverage (window): share of use on codes that were seen": ("codebook", ["coverage_window"]),
         "resets (window)": ("codebook", ["resets_window"]),
         "gradient and pull per code": ("codebook", ["grad_norm_mean", "pull_norm_mean"]),
     },

@@ -3,15 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from .. import stats
 from ..errors import InputError
 from ..probes import Call, NotAQuantizerError, Reader, find_codebooks
+from ..ranks import groups_over_ranks
 from .codebook_watch import CodebookWatch, Detail
+from .codebook_window import Window
 from .hooks import watch
 from .modes import evaluating
 from .records import CodebookRecord
@@ -29,6 +33,8 @@ class CodebookMeasurement:
         tokens: Tokens in the pass, without padding and dropped ones.
         record: Hits, distortion and norm of every code; None for an implicit codebook of more than 2^18 codes.
         digits: The codes of an implicit codebook digit by digit, else None.
+        batches: The batches in random groups, for the intervals of ``usage``; None without a record. Which tokens are
+            of one image cannot be known from outside, which are of one batch can.
     """
 
     name: str
@@ -36,6 +42,15 @@ class CodebookMeasurement:
     tokens: int
     record: CodebookRecord | None
     digits: DigitsRow | None
+    batches: stats.ImageGroups | None = None
+
+    @cached_property
+    def statistics(self) -> stats.Usage:
+        """All that is known of usage: coverage, corrected perplexity, intervals over batches where there are enough."""
+        window = "the whole pass"
+        if self.batches is not None:
+            return stats.usage_of_groups(self.batches, window, "batches")
+        return stats.Usage(self.codes, self.tokens, window, self.codes_used)
 
     @property
     def codes_used(self) -> float:
@@ -61,9 +76,7 @@ class CodebookMeasurement:
         return float("nan") if self.record is None else float(stats.perplexity(self.record.hits))
 
     def __str__(self) -> str:
-        told = f"{self.name}: {self.usage:.1%} of {self.codes:,} codes used, of a {self.ceiling:.1%} ceiling"
-        perplexity = "" if self.record is None else f", perplexity {self.perplexity:,.1f}"
-        return f"{told}{perplexity} ({self.tokens:,} tokens)"
+        return f"{self.name}: {self.statistics}"
 
 
 @torch.no_grad()
@@ -78,7 +91,7 @@ def measure_codebooks(
     """What the codebooks of a trained model do over a data set, with the model in evaluation mode and no optimizer.
 
         for measurement in measure_codebooks(model, loader).values():
-            print(measurement)  # NAME: share of K codes used, of the ceiling for so many tokens, perplexity
+            print(measurement)  # NAME: usage of its ceiling, coverage, perplexity, intervals over batches
 
     The model, its training flags and the random numbers are left as they were.
 
@@ -104,16 +117,22 @@ def measure_codebooks(
         for watched in watches.values()
         for number, tap in enumerate(watched.codebook.taps)
     ]
+    counted = {name: _Batches(watched) for name, watched in watches.items()}
     try:
         with evaluating(model):
             for batch in batches:
                 (forward or model)(batch)
-                for watched in watches.values():
+                for name, watched in watches.items():
                     watched.close_batch()
+                    counted[name].close_batch()
     finally:
         for handle in handles:
             handle.remove()
-    measured = {name: _measured(watched, sinks) for name, watched in watches.items() if watched.window is not None}
+    measured = {
+        name: _measured(watched, counted[name].close(), sinks)
+        for name, watched in watches.items()
+        if watched.window is not None
+    }
     if not measured:
         raise InputError(
             f"no batch reached {', '.join(watches)}: pass forward=, which runs the model on a batch, such as"
@@ -134,7 +153,33 @@ def _reader(watched: CodebookWatch, number: int) -> Callable[[Call], None]:
     return on_return
 
 
-def _measured(watched: CodebookWatch, sinks: list[Any]) -> CodebookMeasurement:
+class _Batches:
+    """The hits of each batch, which the window adds up, in random groups of batches."""
+
+    def __init__(self, watched: CodebookWatch):
+        self._watched, self._deals = watched, stats.deals()
+        self._groups: stats.ImageGroups | None = None
+        self._before = np.zeros(0, np.int64)
+
+    def close_batch(self) -> None:
+        window = self._watched.window
+        if not isinstance(window, Window):
+            return
+        if self._groups is None:
+            self._groups, self._before = stats.ImageGroups.empty(len(window.hits)), np.zeros(len(window.hits), np.int64)
+        hits = window.hits.cpu().numpy().copy()
+        self._groups.add_unit(hits - self._before, next(self._deals))
+        self._before = hits
+
+    def close(self) -> stats.ImageGroups | None:
+        """The groups of all ranks; None where codes were not counted one by one."""
+        window = self._watched.window
+        if self._groups is None or not isinstance(window, Window):
+            return None
+        return groups_over_ranks(self._groups, window.hits.device)
+
+
+def _measured(watched: CodebookWatch, batches: stats.ImageGroups | None, sinks: list[Any]) -> CodebookMeasurement:
     record, rows = watched.close_window(0, {})
     snapshots = watched.take_snapshots()
     rows += [geometry for _, geometry in snapshots]
@@ -147,4 +192,4 @@ def _measured(watched: CodebookWatch, sinks: list[Any]) -> CodebookMeasurement:
             sink.write_snapshot(snapshot)
     digits = next((row for row in rows if isinstance(row, DigitsRow)), None)
     tokens = int(record.hits.sum()) if record is not None else (digits and digits.tokens) or 0
-    return CodebookMeasurement(watched.name, watched.codebook.size, tokens, record, digits)
+    return CodebookMeasurement(watched.name, watched.codebook.size, tokens, record, digits, batches)

@@ -73,7 +73,10 @@ class BoundaryRow(Row):
     cosine_r2: float | None = column("1", "the same, both carried back through z / |z|")
     rotation_r2: float | None = column("1", "the same, g_q carried back by the rotation from z to q, scaled |q| / |z|")
     gain: float | None = column("1", "coefficient of the decoder's gradient under the best candidate; 0: none arrives")
-    pull: float | None = column("loss / latent^2", "coefficient of z - q under the best candidate")
+    pull: float | None = column(
+        "loss / latent^2",
+        "coefficient of z - q under the best candidate; null where another loss shares in what g_q leaves of g_z",
+    )
     commitment: float | None = column("1", "pull * N D / 2: the weight of a commitment loss mean |z - sg q|^2")
     commitment_grad_norm: float | None = column("loss / latent", "|pull (z - q)|: what pulls the encoder to the codes")
     loss_scale: float | None = column("1", "what a gradient scaler multiplied the loss by; the norms are without it")

@@ -25,7 +25,9 @@ def _(record: CodebookRecord) -> dict[str, float]:
     values = {
         "codes_used_window": stats.codes_used(record.hits),
         "codes_used_window_ceiling": stats.expected_codes_used(K, tokens),
+        "coverage_window": stats.coverage(record.hits),
         "perplexity_window": stats.perplexity(record.hits),
+        "perplexity_window_corrected": stats.corrected_entropy(record.hits).perplexity,
         "gini_window": stats.gini(record.hits),
         "tokens_window": tokens,
         "resets_window": np.nansum(record.resets) if np.isfinite(record.resets).any() else np.nan,

@@ -1,6 +1,6 @@
 """``lint``: is a model wired as it should be? Three training steps on a copy say it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..findings import Finding, Severity
-from ..probes import Reader, find_codebooks
+from ..probes import FoundCodebooks, Reader, find_codebooks
 from ..recording.attachment import check_compiled
 from ..recording.optimizer_steps import OptimizerSteps, plain_optimizers
 from ..recording.step_monitor import Optimizers
@@ -24,7 +24,7 @@ from .pulls import output_pulls
 from .replay import Bench, replay
 from .revival import revive
 from .subject import Loss, Subject, untouched
-from .trial import run_trial
+from .trial import STEPS, run_trial
 from .weights import weights_of
 
 #: Severities in the order in which they are told, and what people call them.
@@ -66,7 +66,12 @@ class LintReport:
         return reasons
 
     def __str__(self) -> str:
-        lines = [*self.watched.splitlines(), *(facts(seen) for seen in self.trial.seen.values() if seen.steps)]
+        return f"{self.watched}\n{self.verdict}"
+
+    @property
+    def verdict(self) -> str:
+        """What was measured, what is wrong, what passed, and what could not be judged."""
+        lines = [facts(seen) for seen in self.trial.seen.values() if seen.steps]
         for finding in self.findings:
             lines += ["", *_told(finding)]
         counts = [_counted(self.findings, *names) for names in _SEVERITIES.items()]
@@ -102,6 +107,7 @@ def lint(
     optimizer: Optimizers | None = None,
     *,
     read: Mapping[str, Reader] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> LintReport:
     """Check how a vector-quantized model is wired, by three training steps on copies of everything.
 
@@ -120,6 +126,7 @@ def lint(
         optimizer: The optimizer that trains it, or a list. None: steps are taken with Adam at 1e-3, and the checks of
             the optimizer are skipped.
         read: Readers for quantizers that no probe recognises, by their paths in the model.
+        tell: Told what is watched before anything is tried, and then of each thing that is.
 
     Raises:
         InputError: No quantizer is recognised, the model cannot be copied or is compiled, or the loss is no scalar, has
@@ -132,26 +139,32 @@ def lint(
     with untouched(subject), torch.enable_grad():
         copy = subject.copy()
         found = find_codebooks(copy.model, read)
+        tell(_watched(found, subject))
         if batch is None and loss is None:
             seen = {name: seen_before(name, codebook, copy.model) for name, codebook in found.items()}
             trial = Trial(seen, [], [], None)
         else:
-            trial = _tried(copy, found, read)
-        return _judged("\n".join([str(found), *_left_out(subject)]), trial)
+            trial = _tried(copy, found, read, tell)
+        return _judged(_watched(found, subject), trial)
 
 
-def _left_out(subject: Subject) -> Iterator[str]:
-    """What the copies do without, in a line; the instrument's own hooks change nothing and are not named."""
+def _watched(found: FoundCodebooks, subject: Subject) -> str:
+    """What is watched and what is not, and what the copies do without."""
     hooks = [hook for own in subject.hooks() for hook in own.values()]
-    if others := [hook for hook in hooks if not isinstance(getattr(hook, "__self__", None), OptimizerSteps)]:
-        yield f"not run: {len(others)} of the optimizer's hooks; what they do to the model belongs into the loss here"
+    others = [hook for hook in hooks if not isinstance(getattr(hook, "__self__", None), OptimizerSteps)]
+    left_out = (
+        f"\nnot run: {len(others)} of the optimizer's hooks; what they do to the model belongs into the loss here"
+    )
+    return f"{found}{left_out if others else ''}"
 
 
 def _own_loss(model: nn.Module, batch: Any) -> Any:
     return model(batch)
 
 
-def _tried(copy: Subject, found: Any, read: Mapping[str, Reader] | None) -> Trial:
+def _tried(
+    copy: Subject, found: FoundCodebooks, read: Mapping[str, Reader] | None, tell: Callable[[str], None]
+) -> Trial:
     """The trial on ``copy``, and what is tried on copies of it."""
     kind = type(copy.optimizers[0]).__name__ if copy.optimizers else None
     if not copy.model.training:
@@ -159,12 +172,15 @@ def _tried(copy: Subject, found: Any, read: Mapping[str, Reader] | None) -> Tria
     if not copy.optimizers:
         parameters = [p for p in copy.model.parameters() if p.requires_grad]
         copy = Subject(copy.model, copy.batch, copy.loss, [torch.optim.Adam(parameters, 1e-3)] if parameters else [])
+    tell(f"taking {STEPS} training steps on a copy")
     trial, parts = run_trial(copy, found, kind)
     for name, part in parts.items():
         if part.repeatable is not None and part.seen.steps:
+            tell(f"making the call of {name} again")
             bench = Bench(copy, name, part.repeatable, read)
             _try("replay", partial(replay, part.seen, bench), part.seen.not_done)
             _try("revival", partial(revive, part.seen, bench), part.seen.not_done)
+    tell("taking the step again with one thing changed at a time")
     _try("repetition", partial(_repeat, copy, trial, read), trial.not_done)
     return trial
 

@@ -22,10 +22,10 @@ def place_of(model: nn.Module, codes: Tensor | None) -> str | None:
 
 def file_of(kind: type) -> str:
     """Where a class is written, as short as it can be found by."""
+    module = kind.__module__.replace(".", os.sep) + ".py"
     try:
-        path, (_, line) = inspect.getsourcefile(kind), inspect.getsourcelines(kind)
+        path, (_, line) = inspect.getsourcefile(kind) or module, inspect.getsourcelines(kind)
     except (OSError, TypeError):
         return "unknown"
-    module = kind.__module__.replace(".", os.sep) + ".py"
-    shown = module if path and path.endswith(module) else os.path.relpath(path or "unknown")
-    return f"{shown}:{line}"
+    near = os.path.relpath(path)
+    return f"{module if near.startswith(os.pardir) or path.endswith(module) else near}:{line}"

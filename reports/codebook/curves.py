@@ -56,6 +56,10 @@ def validation(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for axes, name in zip(stack, names, strict=True):
         values = series(rows, name)
         axes.plot(values.index, values, marker="o", markersize=3, color=LIVE)
+        if len(even := series(rows, name + CEILING)):
+            axes.plot(even.index, even, color="#555555", linestyle="--", label="ceiling: uniform use")
+            axes.set_ylim(bottom=0)
+            axes.legend(loc="best", fontsize="small")
         axes.set_title(f"{quantity(name)} (validation)", loc="left")
         axes.set_ylabel(_called(name, UNITS | KINDS, "value"))
         few_ticks(axes.yaxis, 4)
@@ -68,13 +72,19 @@ def logged_losses(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def validated(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The figures of the validations."""
-    return [name for name in keys(rows, "validation/") if name != "validation/images"]
+    """The figures of the validations, without the ceilings that belong to some of them."""
+    return [name for name in keys(rows, "validation/") if name != "validation/images" and not name.endswith(CEILING)]
 
 
 def quantity(name: str) -> str:
     """What a figure of a validation is, for people."""
     return name.removeprefix("validation/").replace("_split", " in the whole split").replace("_", " ")
+
+
+def of_ceiling(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    """What even use would show of a figure of a validation, for people; empty where that is not known."""
+    even = series(rows, name + CEILING)
+    return f" (even use: {even.iloc[-1]:,.0f})" if len(even) else ""
 
 
 def unit(name: str) -> str:
@@ -120,6 +130,8 @@ def resets(steps: NDArray[np.int64], window: NDArray[np.int64], count: NDArray[n
     return figure
 
 
+#: How the name of what even use would show of a figure ends.
+CEILING = "_ceiling"
 #: Prefixes of the logged losses, one pair of axes each, with the label of the vertical axis.
 LOSS_GROUPS = {"loss/": "loss (no unit)", "quantizer/": "quantizer term (no unit)", "gan/": "adversarial term"}
 #: Units by what is in the name of a figure, and what those without one are called on an axis.

@@ -1,6 +1,4 @@
-"""What the figures show of a codebook's trace, as numbers: its last records, usage in time, reduced grids."""
-
-from dataclasses import dataclass
+"""What the figures show of a codebook's trace, as numbers: usage in time, reduced grids."""
 
 import numpy as np
 import pandas as pd
@@ -10,63 +8,6 @@ from ...diagnostics import stats
 from ...diagnostics.recording.trace import CodebookTrace
 from ..page.heat import Heat
 from ..page.numbers import bins
-from ..page.words import counted
-
-
-@dataclass(frozen=True)
-class Recent:
-    """The last records of a trace, as many as it takes to call a code dead.
-
-    Attributes:
-        last: Optimizer step of the last record; 0 for a pass of a trained model.
-        records: Records taken from the end.
-        steps: Optimizer steps that they cover.
-        hits: (K,) hits over all of them.
-        tokens_per_code: Tokens per code that a verdict takes.
-    """
-
-    last: int
-    records: int
-    steps: int
-    hits: NDArray[np.int64]
-    tokens_per_code: int
-
-    @property
-    def dead(self) -> NDArray[np.bool_]:
-        """(K,) codes without a hit in these records."""
-        return stats.dead_codes(self.hits)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens in these records."""
-        return int(self.hits.sum())
-
-    @property
-    def enough(self) -> bool:
-        """Whether the records hold the tokens that a verdict takes."""
-        return self.tokens >= self.tokens_per_code * len(self.hits)
-
-    @property
-    def span(self) -> str:
-        """What the records cover: "the last 3 records, 30 steps", or "the whole pass" of a trained model."""
-        if not self.last:
-            return "the whole pass"
-        records = "the last record" if self.records == 1 else f"the last {self.records} records"
-        return f"{records}, {counted(self.steps, 'step')}"
-
-    def __str__(self) -> str:
-        records, *steps = self.span.split(", ")
-        few = [] if self.enough else [f"fewer than the {self.tokens_per_code} per code that a verdict takes"]
-        return f"{records} ({', '.join([*steps, counted(self.tokens, 'token'), *few])})"
-
-
-def recent(trace: CodebookTrace, tokens_per_code: int = stats.TOKENS_PER_CODE) -> Recent:
-    """The fewest last records that hold ``tokens_per_code`` tokens per code, or all records where they never do."""
-    tokens, codes = np.cumsum(trace.hits.sum(1)[::-1]), trace.hits.shape[1]
-    records = min(int(np.searchsorted(tokens, tokens_per_code * codes)) + 1, len(tokens))
-    return Recent(
-        int(trace.steps[-1]), records, int(trace.window[-records:].sum()), trace.hits[-records:].sum(0), tokens_per_code
-    )
 
 
 def usage_in_time(trace: CodebookTrace) -> pd.DataFrame:

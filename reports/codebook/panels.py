@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...diagnostics import stats
+from ...diagnostics.recording.recent import Recent
 from ...diagnostics.recording.trace import CodebookTrace
 from ...diagnostics.stats.lives import last_hits, life_order
 from ..page import logged
@@ -13,7 +14,7 @@ from ..page.sections import Panel
 from ..page.style import spans_decades
 from ..page.words import counted
 from . import curves, heatmaps, populations
-from .lives import Recent, gradient, heat, usage_in_time
+from .lives import gradient, heat, usage_in_time
 
 GRADIENT = {
     "grad_norm": (
@@ -50,15 +51,15 @@ def trace_panels(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
 
 def _usage(trace: CodebookTrace) -> Panel:
     frame = usage_in_time(trace)
-    end = frame.iloc[-1]
+    last = stats.usage(trace.hits[-1], "the last record")
     return Panel(
         f"{trace.codebook}-usage",
         "Codes used and perplexity per window",
         f"{counted(len(frame), 'record')}, each over a {logged.window_label(trace.window)}"
-        f" ({frame['tokens'].median():,.0f} tokens); the last: {end['codes_used_window']:,.0f} codes used where a"
-        f" uniform codebook would show {end['ceiling_window']:,.0f} (dashed),"
-        f" perplexity {end['perplexity_window']:,.1f}. These are figures per window: a whole split has"
-        " other tokens and shows other numbers.",
+        f" ({frame['tokens'].median():,.0f} tokens); the last: {last.of_ceiling}"
+        f" ({last.used:,.0f} of {last.codes:,} codes used; dashed: the ceiling, what even use would show), coverage"
+        f" {stats.percent(last.coverage)}, perplexity {last.perplexity:,.1f}, corrected for few tokens"
+        f" {last.corrected:,.1f}. These are figures per window: a whole split has other tokens and other numbers.",
         curves.usage(frame, trace.hits.shape[1]),
     )
 
@@ -85,7 +86,7 @@ def _collapse(trace: CodebookTrace, end: Recent) -> Panel:
         "Collapse: hits of every code over time",
         f"Every row is a code, ordered by its last hit, survivors on top; colour: hits per"
         f" {logged.window_label(trace.window)} (even use: {uniform:,.3g}); grey: none. Grey that grows upwards from the"
-        f" lower right is codes dying. {int(end.dead.sum()):,} of {codes:,} codes had no hit in {end};"
+        f" lower right is codes dying. {int(end.unused.sum()):,} of {codes:,} codes had no hit in {end};"
         f" {int((last_hits(trace.hits) < 0).sum()):,} never had one.{grid.cell}",
         heatmaps.collapse(grid),
         wide=True,
@@ -119,35 +120,37 @@ def _gradients(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
 
 
 def _norms(trace: CodebookTrace, end: Recent) -> Iterator[Panel]:
-    norm, dead, step = trace.norm[-1], end.dead, f"step {int(trace.steps[-1]):,}"
+    norm, unused, step = trace.norm[-1], end.unused, f"step {int(trace.steps[-1]):,}"
     if not np.isfinite(norm).any():  # no table of codes that could be read
         return
-    classes = f"dead codes ({int(dead.sum()):,}) had no hit in {end}, live ones ({int((~dead).sum()):,}) had"
+    classes = f"{int(unused.sum()):,} codes had no hit in {end}, {int((~unused).sum()):,} had"
+    if end.usage.enough:
+        classes = f"dead codes ({int(unused.sum()):,}) had no hit in {end}, live ones ({int((~unused).sum()):,}) had"
     none = int((norm == 0).sum())
     zero = f" Not drawn on this axis: {counted(none, 'norm')} of exactly zero." if none and spans_decades(norm) else ""
     yield Panel(
         f"{trace.codebook}-norm-histogram",
         "Code norms",
-        f"Norms of {len(norm):,} codes at {step}; {classes}. Dead codes in one narrow peak never left their initial"
-        f" place; near zero, an EMA has shrunk them.{zero}",
-        populations.norm_histogram(norm, dead),
+        f"Norms of {len(norm):,} codes at {step}; {classes}. Codes without a hit in one narrow peak never left"
+        f" their initial place; near zero, an EMA has shrunk them.{zero}",
+        populations.norm_histogram(norm, unused, end.names),
     )
     if len(trace.steps) > 1:
-        yield _norms_in_time(trace, dead, classes)
+        yield _norms_in_time(trace, end, classes)
     yield Panel(
         f"{trace.codebook}-norm-against-hits",
         "Norm against hits",
         f"Every point is one of {len(norm):,} codes: its norm at {step} and its hits over {end}; triangles in the strip"
-        f" on the left: the {int(dead.sum()):,} codes without a hit.{zero}",
+        f" on the left: the {int(unused.sum()):,} codes without a hit.{zero}",
         populations.norm_against_hits(norm, end.hits),
     )
 
 
-def _norms_in_time(trace: CodebookTrace, dead: NDArray[np.bool_], classes: str) -> Panel:
+def _norms_in_time(trace: CodebookTrace, end: Recent, classes: str) -> Panel:
     return Panel(
         f"{trace.codebook}-norm-in-time",
         "Code norms over time",
-        f"Median (line) and 5 to 95 % of the codes (band); {classes}. Live norms that run away from the dead ones leave"
-        " them where no latent comes.",
-        populations.norm_in_time(trace.steps, trace.norm, dead),
+        f"Median (line) and 5 to 95 % of the codes (band); {classes}. Norms of used codes that run away from the others"
+        " leave those where no latent comes.",
+        populations.norm_in_time(trace.steps, trace.norm, end.unused, end.names),
     )

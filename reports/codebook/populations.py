@@ -21,6 +21,8 @@ from ..page.style import (
 )
 
 NORM = "code norm |e| (latent units)"
+#: Codes without a hit in the last records, and the others.
+NAMES = ("dead", "live")
 
 
 @theme()
@@ -45,12 +47,12 @@ def gradient_histogram(first: NDArray, last: NDArray, label: str) -> Figure:
 
 
 @theme()
-def norm_histogram(norm: NDArray, dead: NDArray[np.bool_]) -> Figure:
-    """Norms of the codes at the last record, live and dead apart; norm, dead (K,)."""
+def norm_histogram(norm: NDArray, dead: NDArray[np.bool_], names: tuple[str, str] = NAMES) -> Figure:
+    """Norms of the codes at the last record, live and dead apart, as ``names`` call them; norm, dead (K,)."""
     figure, axes = single()
     log = spans_decades(norm)
     edges = edges_for(norm, log=log)
-    for name, codes, colour in (("dead", dead, DEAD), ("live", ~dead, LIVE)):
+    for name, codes, colour in zip(names, (dead, ~dead), (DEAD, LIVE), strict=True):
         values = norm[codes]
         counts = np.histogram(values[np.isfinite(values)], edges)[0]
         axes.stairs(counts, edges, fill=True, alpha=0.45, color=colour, label=f"{name} (n = {codes.sum():,})")
@@ -63,15 +65,20 @@ def norm_histogram(norm: NDArray, dead: NDArray[np.bool_]) -> Figure:
 
 
 @theme()
-def norm_in_time(steps: NDArray[np.int64], norm: NDArray, dead: NDArray[np.bool_], most: int = 300) -> Figure:
+def norm_in_time(
+    steps: NDArray[np.int64],
+    norm: NDArray,
+    dead: NDArray[np.bool_],
+    names: tuple[str, str] = NAMES,
+    most: int = 300,
+) -> Figure:
     """Median and 5 to 95 % range of the norms of live and dead codes at up to ``most`` records; norm (T, K)."""
     figure, (axes,) = stacked(1, height=3.6)
     taken = np.unique(np.linspace(0, len(steps) - 1, most).astype(int))
-    bands = {"live": quantile_bands(norm[taken], ~dead), "dead": quantile_bands(norm[taken], dead)}
-    for (name, (low, median, high)), colour in zip(bands.items(), (LIVE, DEAD), strict=True):
+    bands = {names[1]: quantile_bands(norm[taken], ~dead), names[0]: quantile_bands(norm[taken], dead)}
+    for (name, (low, median, high)), colour, style in zip(bands.items(), (LIVE, DEAD), ("-", "--"), strict=True):
         if np.isfinite(median).any():
             axes.fill_between(steps[taken], low, high, color=colour, alpha=0.25, linewidth=0)
-            style = "-" if name == "live" else "--"
             label = f"{name} at the end: median, 5 to 95 %"
             axes.plot(steps[taken], median, style, color=colour, label=label, **dot(len(taken)))
     axes.set_ylabel(NORM)

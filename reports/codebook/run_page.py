@@ -1,11 +1,13 @@
 """The page of one run."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ...diagnostics import stats
 from ...diagnostics.errors import InputError
 from ...diagnostics.recording.trace import CodebookTrace
 from ...diagnostics.run import RunDirectory
@@ -80,7 +82,7 @@ def verdict(fact: RunFacts) -> Section:
 def _add_use(section: Section, fact: RunFacts) -> None:
     """Of a model that vqtool did not train, what the instrument saw is all there is."""
     if len(found := [*uses(fact.run)]) == 1:
-        section.cards += cards(found[0])
+        section.cards += cards(found[0].usage)
 
 
 def _add_evaluation(section: Section, fact: RunFacts) -> None:
@@ -90,18 +92,41 @@ def _add_evaluation(section: Section, fact: RunFacts) -> None:
         section.missing.append("The test split was not evaluated: no evaluation-test.json.")
     for split in splits[:1]:
         evaluation = fact.evaluation(split)
-        tokens = number(evaluation.get("tokens"))
-        over = f"whole {split} split, step {evaluation.get('step', '?')}, {tokens:,.0f} tokens"
-        size = evaluation.get("codebook_size", fact.setting("quantizer.codebook_size", "?"))
-        used = number(evaluation.get("codes_used_split"))
-        all_codes = plus_minus(number(size), decimals=0)
-        share = f" ({used / number(size):.1%})" if number(size) and not math.isnan(used) else ""
+        over = f"whole {split} split, step {evaluation.get('step', '?')}, {_of(evaluation, 'tokens'):,.0f} tokens"
         images = f"whole {split} split, {evaluation.get('images', '?')} images"
         section.cards += [
-            Card(f"{plus_minus(used, decimals=1)} of {all_codes}", f"codes used{share}", over),
-            Card(plus_minus(number(evaluation.get("perplexity_split")), decimals=1), "perplexity, in codes", over),
-            Card(f"{plus_minus(number(evaluation.get('psnr')), decimals=2)} dB", "PSNR", images),
+            _usage_card(evaluation, fact, over),
+            _perplexity_card(evaluation, over),
+            Card(f"{plus_minus(_of(evaluation, 'psnr'), decimals=2)} dB", "PSNR", images),
         ]
+
+
+def _of(evaluation: Mapping[str, Any], key: str) -> float:
+    return number(evaluation.get(key))
+
+
+def _usage_card(evaluation: Mapping[str, Any], fact: RunFacts, over: str) -> Card:
+    """Usage of its ceiling, with coverage and codes in use where the evaluation, which may be older, has them."""
+    size = number(evaluation.get("codebook_size", fact.setting("quantizer.codebook_size")))
+    used, tokens = _of(evaluation, "codes_used_split"), _of(evaluation, "tokens")
+    told = [f"{plus_minus(used, decimals=1)} of {plus_minus(size, decimals=0)} codes used"]
+    if not math.isnan(coverage := _of(evaluation, "coverage_split")):
+        told.append(f"coverage {stats.percent(coverage)}")
+    if not math.isnan(low := _of(evaluation, "codes_in_use_low_split")):
+        told.append(f"at least {low:,.0f} in use (95 % over images)")
+    if math.isnan(used + tokens + size):
+        return Card("–", "; ".join(told), over)
+    return Card(stats.Usage(int(size), int(tokens), over, used).of_ceiling, "; ".join(told), over)
+
+
+def _perplexity_card(evaluation: Mapping[str, Any], over: str) -> Card:
+    told = ["perplexity, in codes"]
+    if not math.isnan(corrected := _of(evaluation, "perplexity_corrected_split")):
+        told.append(f"{corrected:,.1f} corrected for few tokens")
+    low, high = _of(evaluation, "perplexity_low_split"), _of(evaluation, "perplexity_high_split")
+    if not math.isnan(low + high):
+        told.append(f"95 % over images: {low:,.1f} to {high:,.1f}")
+    return Card(plus_minus(_of(evaluation, "perplexity_split"), decimals=1), "; ".join(told), over)
 
 
 def _told(run: RunDirectory, codebook: str) -> list[str]:
@@ -155,5 +180,6 @@ def _training_tables(fact: RunFacts, folder: Path) -> Iterator[Table]:
         names = {name: (name, curves.unit(name)) for name in losses}
         yield single_points(rows, names, "Losses over one batch", "losses", folder)
     if logged.points(rows, figures) == 1:
-        names = {name: (curves.quantity(name), curves.unit(name)) for name in figures}
+        told = {name: curves.quantity(name) + curves.of_ceiling(rows, name) for name in figures}
+        names = {name: (told[name], curves.unit(name)) for name in figures}
         yield single_look(rows, names, folder)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...diagnostics.errors import InputError
+from ...diagnostics.recording.recent import Recent, recent
 from ...diagnostics.recording.rows import BoundaryRow, DigitsRow, GeometryRow, LatentsRow, MovementRow, Row, TermRow
 from ...diagnostics.recording.trace import CodebookTrace
 from ...diagnostics.run import RunDirectory
@@ -19,7 +20,6 @@ from .digits import digits_panels
 from .geometry_curves import geometry_panels
 from .geometry_table import geometry_table
 from .latents import latents_panels
-from .lives import Recent, recent
 from .measured import single_row
 from .movement import movement_panels, unmoved
 from .panels import trace_panels
@@ -92,8 +92,7 @@ def _add_geometry(section: Section, run: RunDirectory, codebook: str, folder: Pa
             section.pictures += hang(geometry_panels(codebook, rows), folder)
             section.tables.append(geometry_table(codebook, rows, folder))
     with _going_on(section):
-        dead = None if end is None else end.dead
-        section.pictures += hang(snapshot_panels(run, codebook, dead, str(end)), folder)
+        section.pictures += hang(snapshot_panels(run, codebook, end), folder)
 
 
 def unknowns(trace: CodebookTrace) -> list[str]:

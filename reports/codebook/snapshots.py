@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ...diagnostics.recording.recent import Recent
 from ...diagnostics.recording.snapshots import Snapshot, read_snapshot, snapshot_steps
 from ...diagnostics.run import RunDirectory
 from ..page.sections import Panel
@@ -16,14 +17,14 @@ from ..page.words import counted
 Points = NDArray[np.floating]
 
 
-def snapshot_panels(run: RunDirectory, codebook: str, dead: NDArray[np.bool_] | None, over: str) -> Iterator[Panel]:
+def snapshot_panels(run: RunDirectory, codebook: str, end: Recent | None) -> Iterator[Panel]:
     """Latents and codes, at the first snapshot and at the last one.
 
     Args:
         run: The run.
         codebook: One of its codebooks.
-        dead: (K,) codes that had no hit of late; None where that is not known: those that each sample uses are drawn.
-        over: How long "of late" is.
+        end: Its last records, which say what codes had no hit; None where there are none, or not of every code: those
+            that each sample uses are drawn.
 
     Raises:
         InputError: A snapshot cannot be read.
@@ -35,12 +36,11 @@ def snapshot_panels(run: RunDirectory, codebook: str, dead: NDArray[np.bool_] | 
     if not planes:
         return
     shown = " and ".join(f"after {counted(plane.snapshot.step, 'step')}" for plane in planes)
-    if dead is None or taken[0].codes is None or len(taken[0].codes) != len(dead):
-        dead, codes = None, "points are the codes that this sample uses"
+    if end is None or taken[0].codes is None or len(taken[0].codes) != len(end.hits):
+        end, codes = None, "points are the codes that this sample uses"
     else:
-        codes = (
-            f"triangles are the {int(dead.sum()):,} codes of {len(dead):,} without a hit in {over}, points the others"
-        )
+        unused = f"{int(end.unused.sum()):,} codes of {len(end.hits):,}"
+        codes = f"triangles are the {unused} without a hit in {end}, points the others"
     share = " and ".join(f"{100 * plane.share:.0f} %" for plane in planes)
     yield Panel(
         f"{codebook}-snapshot",
@@ -48,7 +48,7 @@ def snapshot_panels(run: RunDirectory, codebook: str, dead: NDArray[np.bool_] | 
         f"{len(taken[-1].latents):,} latents (grey) and the codebook {shown}, in the plane of the latents' first two"
         f" principal components, which hold {share} of their variance; {codes}. Codes away from the grey cloud, or"
         " in a heap within it, are codes that no latent chooses; what lies apart in other dimensions is not seen here.",
-        clouds(planes, dead),
+        clouds(planes, end),
         wide=len(planes) > 1,
     )
 
@@ -70,25 +70,26 @@ class Plane:
 
 
 @theme()
-def clouds(planes: list[Plane], dead: NDArray[np.bool_] | None) -> Figure:
-    """One square per plane, the latents grey, live codes as points and dead ones as triangles."""
+def clouds(planes: list[Plane], end: Recent | None) -> Figure:
+    """One square per plane, the latents grey, codes with hits as points and those without one as triangles."""
     figure = Figure(figsize=(5.2 * len(planes) + 0.4, 5.4), layout="constrained")
     panes = figure.subplots(1, len(planes), squeeze=False)[0]
     for axes, plane in zip(panes, planes, strict=True):
-        _draw_plane(axes, plane, dead)
+        _draw_plane(axes, plane, end)
     handles, labels = panes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small", markerscale=1.5)
     return figure
 
 
-def _draw_plane(axes: Axes, plane: Plane, dead: NDArray[np.bool_] | None) -> None:
+def _draw_plane(axes: Axes, plane: Plane, end: Recent | None) -> None:
     snapshot = plane.snapshot
     look = {"linewidths": 0, "rasterized": True}
     axes.scatter(*plane.place(snapshot.latents).T, s=9, color="#9a9a9a", alpha=0.5, label="latents", **look)
-    if dead is None or snapshot.codes is None:
+    if end is None or snapshot.codes is None:
         codes = {"codes in use": (np.unique(snapshot.assigned, axis=0), LIVE, "o")}
     else:
-        codes = {"dead codes": (snapshot.codes[dead], DEAD, "^"), "live codes": (snapshot.codes[~dead], LIVE, "o")}
+        unused, used = (f"codes {name}" if " " in name else f"{name} codes" for name in end.names)
+        codes = {unused: (snapshot.codes[end.unused], DEAD, "^"), used: (snapshot.codes[~end.unused], LIVE, "o")}
     size = float(np.clip(8000 / max(1, sum(len(points) for points, _, _ in codes.values())), 6, 26))
     for name, (points, colour, marker) in sorted(codes.items(), key=lambda item: -len(item[1][0])):  # few ones on top
         if len(points):

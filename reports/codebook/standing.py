@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...diagnostics import stats
+from ...diagnostics.recording.recent import Recent, recent
 from ...diagnostics.recording.trace import CodebookTrace
 from ..page.words import counted
-from .lives import Recent, recent
 
 #: Share of the codes used by which their number may differ and still count as the same; one code at least.
 TOLERANCE = 0.1
@@ -65,11 +65,6 @@ class Standing:
         return int(stats.codes_used(self.end.hits))
 
     @property
-    def ceiling(self) -> float:
-        """Codes that a perfectly uniform codebook would show on average with as many tokens."""
-        return stats.expected_codes_used(len(self.end.hits), self.end.tokens)
-
-    @property
     def same(self) -> int:
         """Codes by which another count may differ and still be called the same."""
         return max(1, round(TOLERANCE * self.used))
@@ -78,10 +73,12 @@ class Standing:
         training = "In training, codebook" if self.end.last else "Codebook"
         now = (
             f"{training} {self.codebook} used {self.used:,} of {counted(len(self.end.hits), 'code')} over"
-            f" {self.end}, where perfectly even use would show {self.ceiling:,.0f}"
+            f" {self.end.over}, {self.end.usage.of_ceiling}"
         )
+        if self.end.usage.shortfall:
+            return f"{now}; no verdict, and no code is called dead: {self.end.usage.shortfall}."
         if self.since is None:
-            few = self.end.enough and self.end.last  # of a single pass nobody asks since when
+            few = self.end.last  # of a single pass nobody asks since when
             return f"{now}{'; too few records to tell since when' if few else ''}."
         since = f"since step {self.since:,}" if self.since else "from the start"
         trend = self.trend or "too few records to tell a trend"
@@ -89,11 +86,11 @@ class Standing:
 
 
 def standing(trace: CodebookTrace) -> Standing:
-    """How the codebook of a trace stands, judged only where its last records hold ``stats.TOKENS_PER_CODE``."""
+    """How the codebook of a trace stands, judged only where its last records may be (``stats.Usage.enough``)."""
     now = Standing(trace.codebook, recent(trace))
-    if not now.end.enough:
+    if not now.end.usage.enough:
         return now
-    first, used = pooled_use(trace.hits, stats.TOKENS_PER_CODE)
+    first, used = pooled_use(trace.hits)
     whole = np.flatnonzero(first >= 0)
     if len(whole) == 1:
         return now
@@ -112,19 +109,17 @@ def _trend(trace: CodebookTrace, first: NDArray[np.intp], used: NDArray[np.int64
     return Trend((int(steps[before]), int(steps[-1])), (int(used[before]), int(used[-1])), same)
 
 
-def pooled_use(hits: NDArray[np.int64], tokens_per_code: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+def pooled_use(hits: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
     """Codes used in time, all counted over about as many tokens: in the window of ``recent`` that ends at each record.
 
     Args:
         hits: (T, K) hits of the records.
-        tokens_per_code: Tokens per code that a window holds at least.
 
     Returns:
-        (T,) index of the first record of the window that ends at each, -1 where there were not tokens enough by then;
-        and (T,) codes with a hit in it, 0 where there is none.
+        (T,) index of the first record of the window that ends at each, -1 where usage could not be judged by then; and
+        (T,) codes with a hit in it, 0 where there is none.
     """
-    tokens = hits.sum(1).cumsum()
-    first = np.searchsorted(np.append(0, tokens), tokens - tokens_per_code * hits.shape[1], side="right") - 1
+    first = stats.pooled_starts(hits)
     last, used = np.full(hits.shape[1], -1), np.zeros(len(hits), np.int64)
     for t, record in enumerate(hits):  # record by record: no second array as large as the trace
         last[record > 0] = t

@@ -176,10 +176,12 @@ def _codebook_panels(codebook: str, reduced: Mapping[str, list[Reduced]]) -> Ite
     frames = pd.concat([one.usage for some in reduced.values() for one in some])
     label = logged.window_label(frames["window"].to_numpy())
     over = f"{label}, {frames['tokens'].median():,.0f} tokens"
+    even = f"Even use would show {frames['ceiling_window'].median():,.0f} codes in a window on average. "
     for column, title in (("codes_used_window", "Codes used"), ("perplexity_window", "Perplexity")):
         drawn = {name: [one.usage.set_index("step")[column] for one in some] for name, some in reduced.items()}
         axis = f"{title.lower()} ({label})" + (", in codes" if title == "Perplexity" else "")
-        caption = f"{title} per window ({over}), not over a whole split. {curves.seeds_caption(drawn)}"
+        told = even if title == "Codes used" else ""
+        caption = f"{title} per window ({over}), not over a whole split. {told}{curves.seeds_caption(drawn)}"
         figure = curves.usage_by_name(drawn, axis)
         yield Panel(f"{codebook}-{column.replace('_', '-')}", f"{title} ({label})", caption, figure, wide=True)
     heats = {name: some[0].heat for name, some in reduced.items()}

@@ -2,12 +2,14 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ...diagnostics import stats
 from ...diagnostics.run import RunDirectory
 from ..page.facts import RunFacts, number
 from ..page.tables import METRICS, Metric
@@ -30,7 +32,10 @@ def comparison(runs: list[RunDirectory], split: str = "test") -> pd.DataFrame:
             there = values[~np.isnan(values)]
             row[f"{metric.key}_mean"] = there.mean() if there.size else math.nan
             row[f"{metric.key}_sd"] = there.std(ddof=1) if there.size > 1 else math.nan
+            if metric.ceiling:
+                row[f"{metric.ceiling}_mean"] = np.mean([_value(fact, metric.ceiling, split) for fact in group])
             notes += _reasons(metric, group, values, split)
+        notes += _counted_over(group, split)
         rows.append({**row, "notes": "; ".join(notes)})
     return pd.DataFrame(rows)
 
@@ -58,7 +63,27 @@ def _place(fact: RunFacts, facts: Sequence[RunFacts]) -> str:
 
 
 def _value(fact: RunFacts, key: str, split: str) -> float:
-    return number({**fact.evaluation(split), **fact.done}.get(key))
+    evaluation = fact.evaluation(split)
+    return number({**evaluation, **_shares(evaluation), **fact.done}.get(key))
+
+
+def _shares(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Codes used, and what even use would show for as many tokens, in percent of the codebook."""
+    codes, tokens = number(evaluation.get("codebook_size")), number(evaluation.get("tokens"))
+    if math.isnan(codes) or math.isnan(tokens):
+        return {}
+    ceiling = stats.expected_codes_used(int(codes), int(tokens))
+    used = number(evaluation.get("codes_used_split"))
+    return {"usage_split": 100 * used / codes, "usage_ceiling_split": 100 * ceiling / codes}
+
+
+def _counted_over(group: Sequence[RunFacts], split: str) -> list[str]:
+    """How many tokens usage and perplexity are of, and how much of all use they have seen."""
+    tokens = {tokens for fact in group if not math.isnan(tokens := _value(fact, "tokens", split))}
+    several = " or ".join(f"{n:,.0f}" for n in sorted(tokens))
+    seen = [_value(fact, "coverage_split", split) for fact in group]
+    coverage = "" if any(map(math.isnan, seen)) else f", coverage {stats.percent(min(seen))}"
+    return [f"Usage and perplexity over the {several} tokens of the {split} split{coverage}"] if tokens else []
 
 
 def _reasons(metric: Metric, group: Sequence[RunFacts], values: np.ndarray, split: str) -> list[str]:

@@ -16,7 +16,7 @@ from .facts import RunFacts, number
 from .sections import Section, Table, lay
 from .words import counted
 
-_NO_FIGURES = ("split", "step", "missing", "checkpoint", "grid", "sampling")
+_NO_FIGURES = ("split", "step", "missing", "checkpoint", "grid", "sampling", "usage")
 
 
 def not_measured(facts: Sequence[RunFacts], told: Container[tuple[str, str]] = ()) -> list[str]:

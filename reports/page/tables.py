@@ -12,16 +12,26 @@ from ...diagnostics.files import write_atomically
 
 
 class Metric(NamedTuple):
-    """A column of the comparison: where it stands, its heading, its decimals (None: three significant digits)."""
+    """A column of the comparison.
+
+    Attributes:
+        key: Where it stands in the evaluation.
+        heading: What it is called.
+        decimals: None for three significant digits.
+        ceiling: Where the most that it could be stands, told with it; both are percentages then.
+    """
 
     key: str
     heading: str
     decimals: int | None
+    ceiling: str | None = None
 
 
 METRICS = (
+    Metric("usage_split", "Usage (whole {split} split)", 1, ceiling="usage_ceiling_split"),
     Metric("codes_used_split", "Codes used (whole {split} split)", 1),
     Metric("perplexity_split", "Perplexity (whole {split} split)", 1),
+    Metric("perplexity_corrected_split", "Corrected perplexity", 1),
     Metric("l2", "L2 ↓", None),
     Metric("ssim", "SSIM ↑", 3),
     Metric("psnr", "PSNR (dB) ↑", 2),
@@ -62,17 +72,29 @@ def for_people(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     A frame without metrics keeps its columns.
     """
     joined = {metric.key: metric for metric in METRICS if f"{metric.key}_mean" in frame}
+    ceilings = {f"{metric.ceiling}_mean" for metric in joined.values()}
     text = pd.DataFrame(index=frame.index)
     for column in frame.columns:
         key, _, part = column.rpartition("_")
         if key in joined and part == "mean":
             metric = joined[key]
             split = frame["split"].iloc[0] if len(frame) else ""
-            cells = spreads([*frame[column]], [*frame[f"{key}_sd"]], metric.decimals)
+            columns = [*frame[column]], [*frame[f"{key}_sd"]]
+            if metric.ceiling:
+                cells = [*map(_of_ceiling, *columns, frame[f"{metric.ceiling}_mean"])]
+            else:
+                cells = spreads(*columns, metric.decimals)
             text[metric.heading.format(split=split)] = cells
-        elif column not in ("notes", "split") and not (key in joined and part == "sd"):
+        elif column not in ("notes", "split", *ceilings) and not (key in joined and part == "sd"):
             text["Runs (n)" if column == "n" else column.capitalize()] = [_cell(value) for value in frame[column]]
     return text, _footnotes(frame)
+
+
+def _of_ceiling(mean: float, sd: float, ceiling: float) -> str:
+    if math.isnan(mean):
+        return "–"
+    spread = "" if math.isnan(sd) else f" ± {sd:.1f}"
+    return f"{mean:.1f}{spread} % of a {ceiling:.1f} % ceiling"
 
 
 def _cell(value: object) -> str:

@@ -337,6 +337,7 @@ def test_evaluate_repeats_the_numbers_of_the_end_of_training(run):
     table = dict(line.split() for line in answer.out.splitlines() if len(line.split()) == 2)
     assert float(table["psnr"]) == pytest.approx(before["psnr"], rel=1e-5)
     assert table["codes_used_split"] == str(before["codes_used_split"])
+    assert f"usage: {before['usage']}" in answer.out
     assert "rfid: rfid needs the file" in answer.out
 
 

@@ -1,5 +1,6 @@
 """Reports of models that vqtool did not train, and of traces that know less than ours of today."""
 
+import re
 import shutil
 
 import numpy as np
@@ -62,7 +63,8 @@ def test_its_page_says_what_is_not_there_once_and_has_no_empty_sections(stranger
 def test_its_facts_come_from_the_trace(stranger):
     text = text_of(stranger)
     assert "32 codes, recorded up to step 100" in text
-    assert "of 32</b>" in text
+    assert re.search(r"<b>[\d.]+ % of a [\d.]+ % ceiling</b>", text)
+    assert re.search(r"\d+ of 32 codes used; the ceiling is what even use would show", text)
 
 
 def test_captions_speak_with_the_numbers_of_the_run(stranger):
@@ -171,10 +173,13 @@ def test_a_pass_of_a_trained_model_is_shown_as_one(tmp_path):
     write_report(run.path)
     text = text_of(run)
     assert "one pass of a trained model, measured without training" in text
-    assert "Codebook vq used 2 of 4 codes over the whole pass (8 tokens" in text
+    assert "Codebook vq used 2 of 4 codes over the whole pass (8 tokens), 50.0 % of a 90.0 % ceiling" in text
     assert "since when" not in text
     assert pd.read_csv(run.report / "tables" / "vq-geometry.csv")["scale"].tolist() == [3.0]
-    assert "<b>2 of 4</b>codes used (50.0%)" in text
+    assert "<b>50.0 % of a 90.0 % ceiling</b>2 of 4 codes used" in text
+    assert (
+        "no verdict, and no code is called dead: 8 tokens, fewer than the 32 (8 per code) that a verdict takes." in text
+    )
     assert drawn(run, "vq") == {"rank-frequency", "norm-histogram", "norm-against-hits"}
 
 
@@ -186,7 +191,7 @@ def test_a_codebook_of_too_many_codes_for_a_trace_is_a_run_of_digits(tmp_path):
     write_report(run.path)
     text = text_of(run)
     assert "1,048,576 codes, recorded up to step 10" in text
-    assert "<b>99 of 1,048,576</b>" in text
+    assert "<b>0.0094 % of a 0.0095 % ceiling</b>99 of 1,048,576 codes used" in text
     assert drawn(run, "lfq") == {"digits"}
 
 
@@ -237,3 +242,17 @@ def test_a_run_of_others_has_no_settings_and_says_so_in_one_line(tmp_path):
     assert (run.is_run, run.has_config, run.stage) == (True, False, "vqgan")
     with pytest.raises(InputError, match=r"is not a run that vqtool trained: it has no config\.yaml$"):
         run.read_config()
+
+
+def test_codebooks_with_too_few_tokens_get_no_verdict_and_no_dead_code(tmp_path):
+    sink, norm = TraceSink(tmp_path), np.ones(64, np.float32)
+    for name, tokens in (("first", 64), ("second", 64), ("third", 5120)):
+        sink.write(CodebookRecord(name, 10, 10, np.r_[np.full(32, tokens // 32), np.zeros(32, int)], *[norm] * 6))
+    sink.flush()
+    text = write_report(tmp_path).read_text()
+    first, third = (text.index(f"<h2>Codebook {name}") for name in ("first", "third"))
+    assert "No verdict on first, second: 64 tokens, fewer than the 512 (8 per code) that a verdict takes." in text
+    assert "50.0 % of a 63.5 % ceiling; no verdict, and no code is called dead: 64 tokens" in text[first:third]
+    assert "dead codes" not in text[first:third]
+    assert "32 codes had no hit in the last record (10 steps, 64 tokens, too few for a verdict), 32 had" in text[first:]
+    assert "dead codes (32) had no hit in the last record (10 steps, 5,120 tokens), live ones (32) had" in text[third:]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...diagnostics import stats
 from ...diagnostics.progress import track
-from ...diagnostics.ranks import rank_and_size, sum_over_ranks
+from ...diagnostics.ranks import groups_over_ranks, rank_and_size
 from ...diagnostics.run import RunDirectory
 from ..data import Images
 from ..data.opening import open_images
@@ -51,27 +51,43 @@ def evaluate_split(
     device = next(model.parameters()).device
     view, metrics = view_named(config.data.view), metrics_for(config, device)
     K, size = model.quantize.codebook_size, max(32, config.train.batch_size)
-    counts = torch.zeros(K, dtype=torch.int64, device=device)
     rank, ranks = rank_and_size()
-    share = np.arange(len(images))[rank::ranks]
+    share, dealt = np.arange(len(images))[rank::ranks], stats.deal(len(images))[rank::ranks]
+    groups, seen = stats.ImageGroups.empty(K), 0
     batches = reconstruct(model, view, images, share, size)
     for batch, reconstructions, indices in track(f"evaluate {split}", batches, -(-len(share) // size)):
         metrics.update(batch, reconstructions)
-        counts += torch.bincount(indices.flatten(), minlength=K)
-    hits = sum_over_ranks(counts).cpu().numpy()
-    tokens = int(hits.sum())
+        groups.add_images(indices.flatten(1).cpu().numpy(), dealt[seen : seen + len(batch)])
+        seen += len(batch)
+    groups = groups_over_ranks(groups, device)
     return {
         "split": split,
         "images": len(images),
         **metrics.compute(),
-        "codebook_size": len(hits),
-        "codes_used_split": int(stats.codes_used(hits)),
-        "perplexity_split": float(stats.perplexity(hits)),
-        "codes_used_ceiling": stats.expected_codes_used(len(hits), tokens),
-        "tokens": tokens,
-        "tokens_per_code": tokens / len(hits),
+        **_usage_figures(stats.usage_of_groups(groups, f"the whole {split} split")),
         "missing": metrics.missing,
-    }, hits
+    }, groups.hits.sum(0)
+
+
+def _usage_figures(usage: stats.Usage) -> dict[str, Any]:
+    """Usage as the evaluation keeps it; ends of intervals are None where images are too few, and of 95 % elsewhere."""
+    perplexity = usage.units and usage.units.perplexity
+    in_use = usage.units and usage.units.in_use
+    return {
+        "usage": str(usage),
+        "codebook_size": usage.codes,
+        "codes_used_split": int(usage.used),
+        "codes_used_ceiling": usage.ceiling,
+        "codes_in_use_low_split": in_use and in_use.low,
+        "codes_in_use_chao1_split": usage.chao1,
+        "coverage_split": usage.coverage,
+        "perplexity_split": usage.perplexity,
+        "perplexity_corrected_split": usage.corrected,
+        "perplexity_low_split": perplexity and perplexity.low,
+        "perplexity_high_split": perplexity and perplexity.high,
+        "tokens": usage.tokens,
+        "tokens_per_code": usage.tokens / usage.codes,
+    }
 
 
 def evaluate_run(run: RunDirectory, split: str, checkpoint: str, device: str) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class AutoencoderStage:
     def status(self) -> str:
         """Codes used and perplexity in the last record, or in the window that is open where there is none yet."""
         hits = self.learner.monitor.last_hits(CODEBOOK)
-        return f"codes {stats.codes_used(hits)}/{len(hits)}, perplexity {stats.perplexity(hits):.1f} (last record)"
+        used = stats.usage(hits, "the last record")
+        return f"codes {used.of_ceiling}, perplexity {used.perplexity:.1f} (last record, {used.tokens:,} tokens)"
 
     def look(self, step: int) -> Look:
         """Reconstructions of the validation split."""

@@ -36,7 +36,8 @@ def validate(
 ) -> Validation:
     """Reconstruction losses, on the scale of training, and codes used over at most ``most`` images, evenly spread.
 
-    Codes used and perplexity depend on how many tokens they were counted over, so their names carry it.
+    Codes used and perplexity depend on how many tokens they were counted over, so their names carry it, and what even
+    use would show stands beside them.
     """
     count = min(most, len(images))
     sums: dict[str, float] = {}
@@ -50,6 +51,7 @@ def validate(
     values = {f"validation/{name}": total / count for name, total in sums.items()}
     values["validation/images"] = count
     values[f"validation/codes_used_{over}"] = float(stats.codes_used(hits.numpy()))
+    values[f"validation/codes_used_{over}_ceiling"] = stats.expected_codes_used(len(hits), int(hits.sum()))
     values[f"validation/perplexity_{over}"] = float(stats.perplexity(hits.numpy()))
     return Validation(values, _grid(model, view, images, batch_size))
 

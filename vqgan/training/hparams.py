@@ -40,7 +40,20 @@ UNTOLD = {
 }
 FIRST_FIGURES = ("codes_used_split", "perplexity_split", "psnr", "nll", "bits_per_dim", "total_variation")
 #: How much was looked at: told after what was seen.
-LAST_FIGURES = ("codes_used_ceiling", "images", "samples", "codebook_size", "tokens", "tokens_per_code")
+LAST_FIGURES = (
+    "codes_used_ceiling",
+    "codes_in_use_low_split",
+    "codes_in_use_chao1_split",
+    "coverage_split",
+    "perplexity_corrected_split",
+    "perplexity_low_split",
+    "perplexity_high_split",
+    "images",
+    "samples",
+    "codebook_size",
+    "tokens",
+    "tokens_per_code",
+)
 
 
 def changed(settings: Settings) -> set[str]:

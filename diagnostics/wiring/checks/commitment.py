@@ -19,10 +19,7 @@ def commitment(seen: Seen) -> float:
         raise CannotJudge("its codes are fixed: losses of digits pull in other ways")
     row = next((row for row in seen.boundary if row.commitment is not None), None)
     if row is None or row.commitment is None:
-        raise CannotJudge("no known estimator explains the gradient at the latents")
-    r2 = max(row.straight_through_r2 or 0, row.cosine_r2 or 0, row.rotation_r2 or 0)
-    if seen.layer is not None and not seen.last_layer and r2 < 1 - 1e-6:
-        raise CannotJudge("the layers after it share in the gradient at its latents")
+        raise CannotJudge("no known estimator explains the gradient at the latents, or another loss shares in it")
     return row.commitment
 
 

@@ -480,3 +480,15 @@ def test_a_full_disk_is_no_fault_of_a_codebook():
     model(images(1)[0]).backward()
     with pytest.raises(OSError, match="No space left"):
         optimizer.step()
+
+
+def test_no_commitment_weight_is_told_where_another_loss_pulls_at_the_latents_too():
+    # The entropy of the assignments draws latents towards some codes and away from others.
+    batches = [torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    torch.manual_seed(0)
+    shared = rows_of(Ours("entropy", entropy_weight=0.01, kl_weight=0.01), batches)
+    torch.manual_seed(0)
+    alone = rows_of(Ours("standard"), batches)
+    assert all(row.commitment == pytest.approx(0.25, abs=1e-6) for row in alone)
+    assert all(row.straight_through_r2 > 0.99 and row.gain == pytest.approx(1, abs=1e-2) for row in shared)
+    assert all(row.commitment is None and row.pull is None for row in shared)

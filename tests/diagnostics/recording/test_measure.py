@@ -28,9 +28,24 @@ def test_a_pass_over_the_data_is_what_a_loop_counts():
     assert measured.usage == (hits > 0).mean()
     assert measured.perplexity == pytest.approx(float(stats.perplexity(hits)))
     assert measured.ceiling == pytest.approx(1 - (1 - 1 / K) ** 120)
-    share, ceiling = f"{(hits > 0).mean():.1%}", f"{measured.ceiling:.1%}"
-    assert str(measured).startswith(f"vq: {share} of 16 codes used, of a {ceiling} ceiling, perplexity ")
-    assert str(measured).endswith("(120 tokens)")
+    used, share, ceiling = (hits > 0).sum(), 100 * (hits > 0).mean(), 100 * measured.ceiling
+    assert str(measured).startswith(
+        f"vq: {share:.1f} % of a {ceiling:.1f} % ceiling ({used} of 16 codes used by 120 tokens, the whole pass);"
+        f" coverage {100 * measured.statistics.coverage:.1f} %; perplexity {measured.perplexity:.1f}, corrected "
+    )
+    assert "95 %" not in str(measured)  # three batches are too few
+
+
+def test_intervals_are_over_batches_which_are_counted_one_by_one():
+    model, batches = stranger().eval(), sequences(*[30] * 12)
+    (measured,) = measure_codebooks(model, batches).values()
+    groups = measured.batches
+    assert groups.sizes.sum() == 12
+    assert groups.hits.sum(0).tolist() == measured.record.hits.tolist()
+    for group, batch in enumerate(batches):
+        assert groups.hits[group].tolist() == counted(model, [batch]).tolist()
+        assert groups.images[group].tolist() == (counted(model, [batch]) > 0).tolist()
+    assert "95 % over 12 batches: perplexity " in str(measured)
 
 
 def test_a_model_in_training_mode_is_measured_in_evaluation_mode_and_left_as_it_was():

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
 
+from vqtool.diagnostics.recording.recent import recent
 from vqtool.diagnostics.stats.lives import life_order
 from vqtool.reports.codebook import curves, heatmaps, lives, populations
 from vqtool.reports.page import logged, style
@@ -51,6 +52,14 @@ def test_validation_figures_say_over_what_codes_were_counted():
         "codes used in the whole split (validation)",
         "perplexity in 512 images (validation)",
     ]
+
+
+def test_codes_used_at_a_validation_are_drawn_under_what_even_use_would_show():
+    name = "validation/codes_used_split"
+    (axes,) = curves.validation([{"step": i, name: 10, f"{name}_ceiling": 63.5} for i in range(3)]).axes
+    ceiling = next(line for line in axes.lines if line.get_label() == "ceiling: uniform use")
+    assert ceiling.get_ydata().tolist() == [63.5] * 3
+    assert axes.get_title(loc="left") == "codes used in the whole split (validation)"
 
 
 @pytest.mark.parametrize(("window", "label"), [([1, 1], "window of 1 step"), ([10, 4], "window of 4 to 10 steps")])
@@ -121,7 +130,7 @@ def test_a_codebook_without_tokens_and_one_with_a_single_code_can_be_drawn(trace
     steps = np.arange(1, len(hits) + 1)
     bare = replace(trace, steps=steps, window=np.ones_like(steps), arrays=trace.arrays | {"hits": hits})
     norm = np.zeros(hits.shape, np.float32)
-    dead = lives.recent(bare).dead
+    dead = recent(bare).unused
     for figure in (
         curves.usage(lives.usage_in_time(bare), hits.shape[1]),
         heatmaps.collapse(lives.heat(bare, hits, life_order(hits))),

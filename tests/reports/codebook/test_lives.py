@@ -8,20 +8,6 @@ from vqtool.diagnostics.stats.lives import life_order
 from vqtool.reports.codebook import lives
 
 
-def test_dead_is_said_over_the_fewest_records_with_eight_tokens_per_code(trace):
-    # the last two records have 4 + 9 + 4 tokens each, those before 4 more: 48 = 8 K tokens take three records
-    end = lives.recent(trace)
-    assert (end.records, end.steps, end.tokens, end.enough) == (3, 15, 17 + 17 + 21, True)
-    assert np.flatnonzero(end.dead).tolist() == [3, 5]
-
-
-def test_a_trace_too_short_for_a_verdict_says_so(trace):
-    end = lives.recent(trace, tokens_per_code=1000)
-    assert end.records == 10
-    assert not end.enough
-    assert "fewer than the 1000 per code" in str(end)
-
-
 def test_usage_in_time_is_what_the_statistics_say_of_each_record(trace):
     frame = lives.usage_in_time(trace)
     assert frame["codes_used_window"].tolist() == [5] * 5 + [4] * 3 + [3] * 2

@@ -71,6 +71,12 @@ def test_a_single_look_at_the_validation_split_is_a_table(run):
     assert laid(run, "validation") == [["l1", 0.25, "no unit"], ["codes used in the whole split", 40.0, "codes"]]
 
 
+def test_codes_used_at_a_look_stand_beside_what_even_use_would_show(run):
+    log(run, {"step": 20, **LOOK, "validation/codes_used_split_ceiling": 63.9})
+    write_report(run.path)
+    assert laid(run, "validation")[1:] == [["codes used in the whole split (even use: 64)", 40.0, "codes"]]
+
+
 def test_two_looks_are_curves(run):
     log(run, {"step": 10, **LOOK}, {"step": 20, **LOOK})
     text = write_report(run.path).read_text()
@@ -112,3 +118,20 @@ def test_a_run_of_before_is_shown_with_what_it_has(run):
     text = write_report(run.path).read_text()
     assert "20.00 dB" in text
     assert "No reconstructions yet" in text
+
+
+def test_an_evaluation_says_usage_of_its_ceiling_and_what_is_true_beyond_the_sample(run):
+    figures = {"codebook_size": 64, "tokens": 64, "codes_used_split": 32, "perplexity_split": 21.3}
+    older = run.read_json(run.evaluation("test")) | figures
+    run.write_json(run.evaluation("test"), older)
+    text = write_report(run.path).read_text()
+    assert "50.0 % of a 63.5 % ceiling" in text
+    assert "32 of 64 codes used" in text
+    assert "coverage" not in text
+    newer = {"coverage_split": 0.75, "perplexity_corrected_split": 30.0, "codes_in_use_low_split": 40}
+    ends = {"perplexity_low_split": 25.0, "perplexity_high_split": 64.0, "usage": "a sentence"}
+    run.write_json(run.evaluation("test"), older | newer | ends)
+    text = write_report(run.path).read_text()
+    assert "32 of 64 codes used; coverage 75.0 %; at least 40 in use (95 % over images)" in text
+    assert "perplexity, in codes; 30.0 corrected for few tokens; 95 % over images: 25.0 to 64.0" in text
+    assert "a sentence" not in text

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from vqtool.diagnostics import stats
+from vqtool.diagnostics.recording.recent import recent
 from vqtool.diagnostics.recording.trace import CodebookTrace
-from vqtool.reports.codebook.lives import recent
 from vqtool.reports.codebook.standing import Standing, pooled_use, standing
 
 K = 64
@@ -25,8 +25,8 @@ def trend(seen: Standing) -> str | None:
 
 def test_a_healthy_codebook_was_so_from_the_start():
     assert str(standing(planted(*[K] * 20))) == (
-        "In training, codebook quantize used 64 of 64 codes over the last 2 records (20 steps, 512 tokens), where"
-        " perfectly even use would show 64; so, give or take 6 codes, from the start; steady over the last third of the"
+        "In training, codebook quantize used 64 of 64 codes over the last 2 records (20 steps, 512 tokens),"
+        " 100.0 % of a 100.0 % ceiling; so, give or take 6 codes, from the start; steady over the last third of the"
         " run (64 codes up to step 130, 64 up to step 200)."
     )
 
@@ -62,17 +62,18 @@ def test_a_dip_counts_against_since_and_not_against_the_trend():
 def test_a_trace_too_short_for_a_verdict_gets_none():
     seen = standing(planted(40, 40, tokens_per_code=1))
     assert (seen.since, seen.trend) == (None, None)
-    ceiling = stats.expected_codes_used(K, 2 * K)
+    ceiling = stats.expected_codes_used(K, 2 * K) / K
     assert str(seen) == (
-        "In training, codebook quantize used 40 of 64 codes over the last 2 records (20 steps, 128 tokens, fewer than"
-        f" the 8 per code that a verdict takes), where perfectly even use would show {ceiling:.0f}."
+        "In training, codebook quantize used 40 of 64 codes over the last 2 records (20 steps, 128 tokens),"
+        f" 62.5 % of a {100 * ceiling:.1f} % ceiling; no verdict, and no code is called dead: 128 tokens, fewer than"
+        " the 512 (8 per code) that a verdict takes."
     )
 
 
 def test_a_single_window_does_not_tell_since_when():
     seen = standing(planted(40, 40))
-    assert (seen.end.enough, seen.since, seen.trend) == (True, None, None)
-    assert str(seen).endswith("perfectly even use would show 64; too few records to tell since when.")
+    assert (seen.end.usage.enough, seen.since, seen.trend) == (True, None, None)
+    assert str(seen).endswith("62.5 % of a 100.0 % ceiling; too few records to tell since when.")
 
 
 def test_a_trend_takes_two_windows_that_share_no_record():
@@ -98,9 +99,9 @@ def test_a_trace_without_tokens_and_one_with_a_single_code_have_a_sentence():
 @pytest.mark.parametrize("seed", range(3))
 def test_pooled_windows_are_those_that_a_verdict_at_each_record_takes(seed):
     hits = np.random.default_rng(seed).poisson(0.7, (40, 30)) * (np.random.default_rng(seed + 9).random((40, 1)) < 0.8)
-    first, used = pooled_use(hits, 8)
+    first, used = pooled_use(hits)
     for t in range(len(hits)):
         end = recent(CodebookTrace("", np.arange(t + 1), np.ones(t + 1, np.int64), {"hits": hits[: t + 1]}))
-        assert (first[t] >= 0) == end.enough
-        if end.enough:
+        assert (first[t] >= 0) == end.usage.enough
+        if end.usage.enough:
             assert (first[t], used[t]) == (t + 1 - end.records, stats.codes_used(end.hits))

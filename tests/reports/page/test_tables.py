@@ -48,6 +48,29 @@ def test_codes_used_are_named_after_the_whole_split(runs):
     assert "Perplexity (whole test split)" in text
 
 
+def test_usage_is_told_of_its_ceiling_and_over_its_tokens(runs):
+    evaluate(runs[0], codes_used_split=30, tokens=128)
+    evaluate(runs[1], codes_used_split=32, tokens=128)
+    frame = comparison(runs)
+    text, notes = for_people(frame)
+    # K = 64: even use would show 1 - (1 - 1/64)^128 = 86.7 % for 128 tokens and all for 4,096
+    assert text["Usage (whole test split)"].tolist() == [
+        "48.4 ± 2.2 % of a 86.7 % ceiling",
+        "50.0 % of a 100.0 % ceiling",
+    ]
+    assert not any("ceiling" in column.lower() for column in text)
+    assert "Usage and perplexity over the 128 tokens of the test split (ema_1)." in notes
+    assert "Usage and perplexity over the 4,096 tokens of the test split (gumbel)." in notes
+    assert frame["usage_ceiling_split_mean"].tolist() == pytest.approx([86.68, 100], abs=0.01)
+
+
+def test_coverage_stands_with_the_tokens_where_every_run_has_it(runs):
+    for run, coverage in zip(runs, (0.95, 0.9, 0.99), strict=True):
+        evaluate(run, coverage_split=coverage)
+    notes = for_people(comparison(runs))[1]
+    assert "Usage and perplexity over the 4,096 tokens of the test split, coverage 90.0 % (ema_1)." in notes
+
+
 def test_a_missing_metric_is_a_dash_with_its_reason_in_a_footnote(runs):
     text, notes = for_people(comparison(runs))
     assert text["rFID ↓"].tolist() == ["–", "–"]

@@ -39,6 +39,7 @@ def test_the_figures_do_not_depend_on_the_batches(setting, batch_size):
     hits = np.bincount(output.indices.flatten(), minlength=16)
     assert values["validation/l1"] == pytest.approx((everything - made).abs().mean().item(), rel=1e-5)
     assert values["validation/codes_used_split"] == stats.codes_used(hits)
+    assert values["validation/codes_used_split_ceiling"] == stats.expected_codes_used(16, hits.sum())
     assert values["validation/perplexity_split"] == pytest.approx(stats.perplexity(hits))
     assert grid.shape == (3, 2 * 18 + 2, 8 * 18 + 2)
 
