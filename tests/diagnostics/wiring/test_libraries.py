@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from strangers import LUCIDRAINS
 from strangers.base import Stranger
 from vector_quantize_pytorch import ResidualVQ
 from wiring.base import adam
@@ -106,6 +107,14 @@ def test_layers_that_share_codes_are_judged_by_the_latents_of_all(seed):
     shared = Stranger(lambda: ResidualVQ(dim=4, codebook_size=16, num_quantizers=6, shared_codebook=True), (2, 10, 4))
     model = Autoencoder("shared", shared).train()
     assert checks_of(lint(model, mixture((32, 10, 12), 2), rebuilding, adam(model))) == set()
+
+
+@pytest.mark.parametrize(("name", "seed"), [("residual diveq", 3), ("directional", 4)])
+def test_what_a_decoder_asks_of_codes_is_not_taken_for_a_codebook_loss_of_the_wrong_sign(name, seed):
+    torch.manual_seed(seed)
+    model = Autoencoder(f"lucidrains {name}", LUCIDRAINS[name]).train()
+    torch.manual_seed(seed)
+    assert "attraction" not in checks_of(lint(model, mixture((32, 10, 12), 2), rebuilding, adam(model)))
 
 
 def test_losses_of_later_layers_are_not_taken_for_losses_on_the_output_of_the_first():
