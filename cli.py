@@ -8,6 +8,7 @@ from .commands.ablate import ablate
 from .commands.evaluate import evaluate
 from .commands.explain import explain
 from .commands.lint import lint
+from .commands.measure import measure
 from .commands.options import in_options
 from .commands.recipes import recipes
 from .commands.report import report
@@ -22,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for command in (train, ablate, report, evaluate, lint, explain, sample, recipes, settings):
+for command in (train, ablate, report, evaluate, measure, lint, explain, sample, recipes, settings):
     app.command()(command)
 
 

@@ -16,7 +16,9 @@ What it saw, afterwards and elsewhere:
 - ``TraceSink``, ``TensorBoardSink``, ``TokenBoardSink``, ``LogSink``, or any ``Sink``: where records go.
 - ``CodebookTrace``, ``TokenTrace``, ``read_table``, ``read_snapshot``: what a run has left, with time in front.
 - ``measure_codebooks``: the codebooks of a trained model over a data set, without an optimizer.
+- ``measure_tokens``, ``TokenLayout``, ``read_tokens``: the same of tokens in a file, without the model.
 - ``stats``: code usage with intervals, perplexity, total variation and their like, on NumPy arrays.
+- ``read_life_histories``: when each code of a run was born, died, came back and was reset, and how long it lived.
 - ``find_codebooks``: what of a model would be watched, and what not; ``Reader``: how a quantizer of your own is read.
 - ``PROBES``, ``Probe``, ``CodebookReading``: how the others are recognised and read.
 - ``RunDirectory``, ``find_runs``, ``Finding``: what lies in a run's folder.

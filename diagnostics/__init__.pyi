@@ -12,8 +12,12 @@ from .probes import find_codebooks as find_codebooks
 from .recording.codebook_board import TensorBoardSink as TensorBoardSink
 from .recording.codebook_monitor import CodebookMonitor as CodebookMonitor
 from .recording.codebook_watch import Detail as Detail
+from .recording.layers import LayersMeasurement as LayersMeasurement
+from .recording.life_histories import read_life_histories as read_life_histories
 from .recording.measure import CodebookMeasurement as CodebookMeasurement
+from .recording.measure import Measured as Measured
 from .recording.measure import measure_codebooks as measure_codebooks
+from .recording.measure_tokens import measure_tokens as measure_tokens
 from .recording.records import CodebookRecord as CodebookRecord
 from .recording.records import TokenRecord as TokenRecord
 from .recording.sinks import LogSink as LogSink
@@ -23,6 +27,8 @@ from .recording.snapshots import Snapshot as Snapshot
 from .recording.snapshots import read_snapshot as read_snapshot
 from .recording.tables import read_table as read_table
 from .recording.token_board import TokenBoardSink as TokenBoardSink
+from .recording.token_files import read_tokens as read_tokens
+from .recording.token_layout import TokenLayout as TokenLayout
 from .recording.token_monitor import TokenMonitor as TokenMonitor
 from .recording.trace import CodebookTrace as CodebookTrace
 from .recording.trace import TokenTrace as TokenTrace

@@ -1,10 +1,14 @@
 """How the ranks of a process group agree. Without a group each of these leaves a tensor as it is."""
 
+from typing import Any, TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from .stats import ImageGroups
+
+T = TypeVar("T")
 
 
 def in_group() -> bool:
@@ -37,6 +41,15 @@ def rows_of_all_ranks(tensor: Tensor) -> Tensor:
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor)
     return torch.cat(parts)
+
+
+def of_all_ranks(thing: T) -> list[T]:
+    """What every rank has in the place of ``thing``, which can be pickled, in the order of the ranks."""
+    if not in_group():
+        return [thing]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, thing)
+    return found
 
 
 def groups_over_ranks(groups: ImageGroups, device: torch.device) -> ImageGroups:

@@ -93,8 +93,8 @@ def find_codebooks(model: nn.Module, read: Mapping[str, Reader] | None = None) -
     Raises:
         InputError: A path does not exist, nothing is recognised, or nothing that is recognised can be read.
     """
-    modules = {_named(path): module for path, module in model.named_modules()}
-    readers = {_named(path): reader for path, reader in (read or {}).items()}
+    modules = {unwrapped(path): module for path, module in model.named_modules()}
+    readers = {unwrapped(path): reader for path, reader in (read or {}).items()}
     for path in readers.keys() - modules.keys():
         raise unknown("module", path, get_close_matches(path, modules, n=5, cutoff=0) if modules else [])
     found = FoundCodebooks()
@@ -114,7 +114,8 @@ def find_codebooks(model: nn.Module, read: Mapping[str, Reader] | None = None) -
     return found
 
 
-def _named(path: str) -> str:
+def unwrapped(path: str) -> str:
+    """A path in the model without what DDP, Fabric and ``torch.compile`` put into it."""
     return ".".join(part for part in path.split(".") if part not in _WRAPPERS)
 
 

@@ -17,6 +17,8 @@ from ..ranks import groups_over_ranks
 from .codebook_watch import CodebookWatch, Detail
 from .codebook_window import Window
 from .hooks import watch
+from .layers import LayersMeasurement
+from .layers_watch import LayersWatch, watched_layers
 from .modes import evaluating
 from .records import CodebookRecord
 from .rows import DigitsRow
@@ -79,6 +81,24 @@ class CodebookMeasurement:
         return f"{self.name}: {self.statistics}"
 
 
+class Measured(dict[str, CodebookMeasurement]):
+    """The measurement of each codebook by its name.
+
+    Attributes:
+        layers: What the layers, heads or groups of a quantizer do together, by what their names have in common.
+        unaligned: Layers that cannot be compared token by token: name -> why.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: dict[str, LayersMeasurement] = {}
+        self.unaligned: dict[str, str] = {}
+
+    def __str__(self) -> str:
+        apart = [f"{name}: not measured together: {why}" for name, why in self.unaligned.items()]
+        return "\n".join([*map(str, self.values()), *map(str, self.layers.values()), *apart])
+
+
 @torch.no_grad()
 def measure_codebooks(
     model: nn.Module,
@@ -87,11 +107,13 @@ def measure_codebooks(
     *,
     forward: Callable[[Any], Any] | None = None,
     read: Mapping[str, Reader] | None = None,
-) -> dict[str, CodebookMeasurement]:
+) -> Measured:
     """What the codebooks of a trained model do over a data set, with the model in evaluation mode and no optimizer.
 
         for measurement in measure_codebooks(model, loader).values():
             print(measurement)  # NAME: usage of its ceiling, coverage, perplexity, intervals over batches
+
+    Of residual and grouped quantizers ``measured.layers`` has what their layers do together, token by token.
 
     The model, its training flags and the random numbers are left as they were.
 
@@ -104,7 +126,7 @@ def measure_codebooks(
         read: Readers for quantizers that no probe recognises, by their paths in the model.
 
     Returns:
-        The measurement of each codebook by its name.
+        The measurement of each codebook by its name, and what layers do together.
 
     Raises:
         InputError: No quantizer in the model is recognised, or none was reached.
@@ -112,8 +134,9 @@ def measure_codebooks(
     sinks = list(sinks)
     codebooks = find_codebooks(model, read)
     watches = {name: CodebookWatch(name, codebook, [], Detail(), late=False) for name, codebook in codebooks.items()}
+    together = watched_layers(model, codebooks)
     handles = [
-        watch(tap, _reader(watched, number))
+        watch(tap, _reader(watched, number, together))
         for watched in watches.values()
         for number, tap in enumerate(watched.codebook.taps)
     ]
@@ -125,30 +148,38 @@ def measure_codebooks(
                 for name, watched in watches.items():
                     watched.close_batch()
                     counted[name].close_batch()
+                for layers in together:
+                    layers.close_batch()
     finally:
         for handle in handles:
             handle.remove()
-    measured = {
-        name: _measured(watched, counted[name].close(), sinks)
-        for name, watched in watches.items()
-        if watched.window is not None
-    }
+    measured = Measured()
+    for name, watched in watches.items():
+        if watched.window is not None:
+            measured[name] = _measured(watched, counted[name].close(), sinks)
     if not measured:
         raise InputError(
             f"no batch reached {', '.join(watches)}: pass forward=, which runs the model on a batch, such as"
             " lambda batch: model.encode(batch)"
         )
+    for layers in together:
+        if (found := layers.close()) is not None:
+            measured.layers[found.name] = found
+        elif layers.unaligned:
+            measured.unaligned[layers.ladder.name] = layers.unaligned
     for sink in sinks:
         sink.flush()
     return measured
 
 
-def _reader(watched: CodebookWatch, number: int) -> Callable[[Call], None]:
+def _reader(watched: CodebookWatch, number: int, together: Iterable[LayersWatch]) -> Callable[[Call], None]:
     def on_return(call: Call) -> None:
         with suppress(NotAQuantizerError):  # it is not among the measured then
             reading = watched.codebook.read(number, call)
             if reading is not None:
                 watched.add(reading, step=1 if watched.window is None else 3)  # of the first batch alone a snapshot
+                for layers in together:
+                    layers.add(watched.name, reading)
 
     return on_return
 

@@ -27,6 +27,7 @@ from ..page.sections import Card, Panel, Section, Table, hang, write_page
 from ..page.tables import plus_minus
 from ..page.words import counted
 from . import curves
+from .ladder import ladder_sections
 from .overview import cards, overview, uses
 from .section import codebook_section
 from .standing import standing
@@ -49,6 +50,7 @@ def write_run_page(fact: RunFacts, folder: Path, progress: Callable[[str], None]
         sections.append(_training(fact, folder))
     if not fact.run.codebook_names():
         sections.append(Section("Codebooks", missing=["No codebook trace yet: no record of any codebook was written."]))
+    sections += ladder_sections(fact.run, {one.codebook: one.usage for one in found}, folder)
     sections += _codebooks(fact, folder, progress)
     if fact.run.has_config:
         sections += [numbers(fact, folder), *circumstances(fact)]

@@ -24,6 +24,7 @@ from .measured import single_row
 from .movement import movement_panels, unmoved
 from .panels import trace_panels
 from .snapshots import snapshot_panels
+from .survival import add_life_histories
 from .terms import terms_panels, terms_table
 
 #: The tables that are drawn over the steps, each with its figures.
@@ -55,6 +56,7 @@ def _add_trace(section: Section, run: RunDirectory, codebook: str, folder: Path)
         end = recent(trace)
         section.text += unknowns(trace)
         section.pictures += hang(trace_panels(trace, end), folder)
+        add_life_histories(section, trace, folder)
         return end
     return None
 

@@ -27,6 +27,7 @@ from . import curves
 from .mechanisms import mechanisms
 from .quantizers_table import comparison, group_by_quantizer
 from .reconstructions import reconstructions
+from .survival import add_survival
 
 Groups = dict[str, list[RunFacts]]
 #: The settings that an ablation varies; any other difference is told on the page.
@@ -149,6 +150,7 @@ def _codebook(number: int, groups: Groups, folder: Path, progress: Callable[[str
     names = dict.fromkeys(trace.name for trace in traces.values())
     section = Section(f"Codebook {', '.join(names)}")
     reduced: dict[str, list[Reduced]] = {}
+    read: dict[str, list[tuple[str, Path]]] = {}
     for name, group in groups.items():
         for fact in group:
             if fact not in traces:
@@ -160,8 +162,11 @@ def _codebook(number: int, groups: Groups, folder: Path, progress: Callable[[str
                 section.missing.append(f"{fact.name} is left out: {error}.")
             else:
                 reduced.setdefault(name, []).append(one)
+                run = f"seed {fact.setting('train.seed', '?')}" if fact.run.has_config else fact.name
+                read.setdefault(name, []).append((run, traces[fact]))
     stem = next(iter(names)) if len(names) == 1 else f"codebook-{number + 1}"
     section.pictures = hang(_codebook_panels(stem, reduced), folder)
+    add_survival(section, stem, read, folder)
     return section
 
 

@@ -18,7 +18,7 @@ from vqtool.diagnostics.errors import InputError
 from vqtool.diagnostics.run import RunDirectory
 from vqtool.experiments.recipes import RECIPES, recipe
 
-COMMANDS = ("train", "ablate", "report", "evaluate", "lint", "explain", "sample", "recipes")
+COMMANDS = ("train", "ablate", "report", "evaluate", "measure", "lint", "explain", "sample", "recipes")
 HEAVY = ("torch", "pandas", "matplotlib", "lightning_fabric", "torchvision", "numpy")
 
 

@@ -65,7 +65,8 @@ def test_a_run_becomes_a_page_with_figures_and_tables(full, text):
     assert names >= {"losses", "validation", "reconstructions", "quantize-usage", "quantize-collapse"}
     assert names == {path.stem for path in (full.report / "figures").glob("*.svg")}
     tables = {path.name for path in (full.report / "tables").iterdir()}
-    assert tables == {f"{name}.{ending}" for name in ("codebooks", "final-numbers") for ending in ("csv", "md", "tex")}
+    written = ("codebooks", "final-numbers", "quantize-lives")
+    assert tables == {f"{name}.{ending}" for name in written for ending in ("csv", "md", "tex")}
     assert text.count("data:image/png;base64,") == len(names)
 
 
@@ -161,7 +162,8 @@ def ablation(tmp_path_factory) -> Path:
 def test_several_runs_become_a_comparison(ablation):
     names = {path.stem for path in (ablation / "report" / "figures").glob("*.png")}
     usage = {"quantize-codes-used-window", "quantize-perplexity-window"}
-    assert names == {"ablation-l1", "reconstructions", "quantize-collapse-side-by-side"} | usage
+    lives = {"quantize-collapse-side-by-side", "quantize-survival-side-by-side"}
+    assert names == {"ablation-l1", "reconstructions"} | lives | usage
     assert (ablation / "report" / "tables" / "comparison.csv").is_file()
 
 

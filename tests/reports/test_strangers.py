@@ -43,7 +43,7 @@ def stranger(tmp_path_factory):
     return run
 
 
-IN_TIME = {"usage", "rank-frequency", "collapse", "gradients", "gradient-histogram"}
+IN_TIME = {"usage", "rank-frequency", "collapse", "gradients", "gradient-histogram", "survival", "hazard"}
 NORMS = {"norm-histogram", "norm-in-time", "norm-against-hits"}
 TABLES = {"boundary", "estimator", "movement", "attraction", "latents", "terms", "geometry", "snapshot"}
 

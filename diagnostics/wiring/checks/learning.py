@@ -58,8 +58,8 @@ class Attraction(CodebookCheck):
     question = "Are the codes pulled to their latents?"
     measures = (
         "The codes' gradient regressed on sum (e - z) over their latents, a problem where the slope is negative with R2"
-        " above 0.99: a codebook loss alone gives 1, a decoder that reaches the codes has given 0.9. Or, where they have"
-        " no gradient, their movement on (centroid - e), negative with R2 above 0.5."
+        " above 0.99: a codebook loss alone gives 1, a decoder that reaches the codes has given 0.9. Or, where they"
+        " have no gradient, their movement on (centroid - e), negative with R2 above 0.5."
     )
     matters = "A codebook loss of the wrong sign drives the codes away from the data: distances grow, then usage falls."
     advice = "Minimise mean (q - z.detach())^2, with a positive weight."

@@ -117,6 +117,15 @@ def test_what_a_decoder_asks_of_codes_is_not_taken_for_a_codebook_loss_of_the_wr
     assert "attraction" not in checks_of(lint(model, mixture((32, 10, 12), 2), rebuilding, adam(model)))
 
 
+def test_a_later_layer_that_is_dropped_in_every_step_is_not_judged():
+    torch.manual_seed(4)
+    model = Autoencoder("lucidrains residual dropout", LUCIDRAINS["residual dropout"]).train()
+    torch.manual_seed(4)
+    report = lint(model, mixture((32, 10, 12), 2), rebuilding, adam(model))
+    assert any(not seen.steps for seen in report.trial.seen.values())
+    assert checks_of(report) == set()
+
+
 def test_losses_of_later_layers_are_not_taken_for_losses_on_the_output_of_the_first():
     assert "loss-on-output" not in checks_of(report_of("encodec residual", seed=7))
 
