@@ -139,6 +139,7 @@ class Seen:
         levels: Of an implicit codebook, else None.
         fixed: Whether its codes are meant never to move.
         layer: Which layer of a residual quantizer it is, counted from 0; None for no such layer.
+        last_layer: Whether it is the last one.
         steps: Training calls, the first of each step that had one.
         asked: Whether training steps were taken at all.
         unreadable: Why its training calls cannot be read as they are; empty where they can.
@@ -174,6 +175,7 @@ class Seen:
     levels: tuple[int, ...] | None
     fixed: bool
     layer: int | None = None
+    last_layer: bool = False
     steps: list[Forward] = field(default_factory=list)
     asked: bool = True
     unreadable: str = ""

@@ -62,9 +62,15 @@ class Bench:
     ) -> Forward:
         readings: list[CodebookReading] = []
         reader = CallReader(codebook, readings.append)
-        seed_all(seed)
-        before = _codes(codebook)
+        modes = [part.training for part in call.tap.module.modules()]
         with watched(reader):
+            call.tap.module.eval()
+            repeat(call)  # only after a call is it known which codes the table gives
+            for part, mode in zip(call.tap.module.modules(), modes, strict=True):
+                part.training = mode
+            readings.clear()
+            before = _codes(codebook)
+            seed_all(seed)
             output = repeat(call)
         if outputs is not None:
             outputs.append(output)
@@ -118,10 +124,13 @@ def _entry(told: str, method: Any, indices: Tensor, handed_on: Tensor) -> Entry:
 
 
 def _given(method: Any, indices: Tensor, handed_on: Tensor) -> Tensor | None:
-    """What the method makes of the indices: as they are, flat, or with the shape of a map beside them."""
+    """What the method makes of the indices: as they are, flat, or by sample; or with the shape of a map beside them."""
     several = len([p for p in inspect.signature(method).parameters.values() if p.default is p.empty]) > 1
     shape = (handed_on.shape[0], *handed_on.shape[2:], handed_on.shape[1])
-    for args in ((indices, shape), (indices.flatten(), shape)) if several else ((indices,), (indices.flatten(),)):
+    laid_out = [indices, indices.flatten()]
+    if indices.numel() % len(handed_on) == 0:
+        laid_out.append(indices.reshape(len(handed_on), -1))
+    for args in ((each, shape) if several else (each,) for each in laid_out):
         try:
             given = method(*args)
         except Exception:

@@ -44,8 +44,7 @@ def run_trial(subject: Subject, found: FoundCodebooks, passed: str | None) -> tu
             _drop_refused(found, parts)
             if step == 1:
                 left = [name for name, p in subject.model.named_parameters() if p.grad is not None]
-                _ask_graph(subject.model, parts)
-                before = before_calls(subject.model, [part.call for part in parts.values() if part.call is not None])
+                before = _ask_graph(subject.model, parts)
             value.backward()
             if step == 1:
                 _check_reached(subject)
@@ -70,8 +69,12 @@ def _drop_refused(found: FoundCodebooks, parts: dict[str, Part]) -> None:
         raise InputError("no quantizer can be read: " + "; ".join(f"{n}: {why}" for n, why in found.unread.items()))
 
 
-def _ask_graph(model: nn.Module, parts: dict[str, Part]) -> None:
-    """Ask the graph of the first step, without the instrument taking the answers for gradients of the loss."""
+def _ask_graph(model: nn.Module, parts: dict[str, Part]) -> set[str]:
+    """Ask the graph of the first step, without the instrument taking the answers for gradients of the loss.
+
+    Returns:
+        Names of the parameters that the calls' inputs depend on.
+    """
     seen = {name: part for name, part in parts.items() if part.readings}
     with ExitStack() as stack:
         for part in seen.values():
@@ -81,12 +84,13 @@ def _ask_graph(model: nn.Module, parts: dict[str, Part]) -> None:
                 part.seen.losses_on_output = losses_on_output(part.call, part.readings[0])
         for names in layers_of(parts):
             _ask_layers([parts[name] for name in names], model)
+        return before_calls(model, [part.call for part in parts.values() if part.call is not None])
 
 
 def _ask_layers(parts: list[Part], model: nn.Module) -> None:
     """Ask of the layers of a residual quantizer how each reaches what learns before it."""
     for number, part in enumerate(parts):
-        part.seen.layer = number
+        part.seen.layer, part.seen.last_layer = number, number == len(parts) - 1
     paths = [part.seen.path.split(".") for part in parts]
     stem = ".".join(pieces[0] for pieces in itertools.takewhile(lambda p: len({*p}) == 1, zip(*paths, strict=False)))
     within = f"{stem}." if stem else "nothing of that name"

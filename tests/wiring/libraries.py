@@ -105,6 +105,7 @@ LIBRARY_BUGS = {
         "vector_quantize_pytorch 1.32 affine_param",
         lossy_round_trip("quantizer.vq", lambda vq, indices: vq.get_codes_from_indices(indices[None])[0], 3),
         "lucidrains",
+        ("train-eval",),
     ),
 }
 

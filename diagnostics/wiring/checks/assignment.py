@@ -97,7 +97,8 @@ class CosineLengths(CodebookCheck):
 
     def look_at(self, seen: Seen) -> Iterator[Finding]:
         made, metric, share = judged(seen)
-        lengths = np.linalg.norm(np.unique(made.codes[made.counted], axis=0), axis=1)
+        assert made.before is not None
+        lengths = np.linalg.norm(made.before[np.unique(made.indices[made.counted])], axis=1)
         if metric != "cosine" or share < 0.98 or len(lengths) < 2:
             return
         uneven = float(lengths.std() / lengths.mean())

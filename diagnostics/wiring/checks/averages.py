@@ -1,16 +1,16 @@
 """Do moving averages and the codes made of them fit together, and does a revived code stay?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ...findings import Finding
 from ...stats import geometry
-from ..check import CannotJudge, CodebookCheck, called
-from ..evidence import Averages, Forward, Seen
+from ..check import CannotJudge, Check, CodebookCheck, Skipped, called
+from ..evidence import Averages, Seen, Trial
 
 
-class MovingAverages(CodebookCheck):
+class MovingAverages(Check):
     name = "moving-averages"
     question = "Is each code its sum over its count, e = m / N, at the start and after a step?"
     measures = (
@@ -28,7 +28,19 @@ class MovingAverages(CodebookCheck):
     )
     source = "facebookresearch/encodec core_vq.py init_embed_ (embed_avg = embed, cluster_size = counts)"
 
-    def look_at(self, seen: Seen) -> Iterator[Finding]:
+    def look(self, trial: Trial) -> Iterator[Finding | Skipped]:
+        by_table: dict[str, list[Seen]] = {}
+        for seen in trial.seen.values():
+            by_table.setdefault(seen.table, []).append(seen)
+        for sharing in by_table.values():
+            try:
+                yield from self._look_at(sharing)
+            except CannotJudge as why:
+                yield from (Skipped(self.name, seen.name, str(why)) for seen in sharing)
+
+    def _look_at(self, sharing: list[Seen]) -> Iterator[Finding]:
+        """What it finds of codes that several layers may share: the latents of all of them move those."""
+        seen = sharing[0]
         if any(holder.table for holder in seen.holders):
             raise CannotJudge("its codes are moved by a gradient")
         if not seen.averages:
@@ -49,34 +61,41 @@ class MovingAverages(CodebookCheck):
                     step=number,
                 )
                 return
-        for step in seen.steps:
-            off = thrown(seen, step)
+        for step in sorted({step.step for each in sharing for step in each.steps}):
+            off = thrown(sharing, step)
             if off > 0.2:
                 yield self.found(
-                    f"step {step.step} throws the codes of {seen.place} off: it should lead each towards the centroid"
+                    f"step {step} throws the codes of {seen.place} off: it should lead each towards the centroid"
                     f" of its latents, and the median code lands {off:.3g} spreads off that way",
                     seen,
                     attribute=seen.averages_path,
                     thrown=off,
-                    step=step.step,
+                    step=step,
                 )
                 return
 
 
-def thrown(seen: Seen, step: Forward) -> float:
+def thrown(sharing: Sequence[Seen], number: int) -> float:
     """How far off the way from its place to the centroid of its latents the median used code lands, in spreads.
 
     A moving average leads a code some share of that way, and no farther. Codes that were reset onto a latent are left
     out; NaN where those are most.
+
+    Args:
+        sharing: The codebooks of one table: one, or the layers that share it.
+        number: The step.
     """
-    if len(seen.tables) <= step.step or seen.spread == 0:
+    calls = [step for seen in sharing for step in seen.steps if step.step == number]
+    spread = max(seen.spread for seen in sharing if seen.steps)
+    if len(sharing[0].tables) <= number or spread == 0:
         return float("nan")
-    kept = step.counted
-    codes, first, inverse, hits = np.unique(
-        step.indices[kept], return_index=True, return_inverse=True, return_counts=True
+    indices, table, latents = (
+        np.concatenate([getattr(call, field)[call.counted] for call in calls])
+        for field in ("indices", "codes", "latents")
     )
-    used, latents, after = step.codes[kept][first], step.latents[kept], seen.tables[step.step][codes]
-    reset = geometry.squared_distances(latents, after).min(0) < np.square(1e-3 * seen.spread)
+    codes, first, inverse, hits = np.unique(indices, return_index=True, return_inverse=True, return_counts=True)
+    used, after = table[first], sharing[0].tables[number][codes]
+    reset = geometry.squared_distances(latents, after).min(0) < np.square(1e-3 * spread)
     if reset.mean() > 0.5:
         return float("nan")
     centroids = np.zeros(used.shape)
@@ -84,7 +103,7 @@ def thrown(seen: Seen, step: Forward) -> float:
     way = centroids / hits[:, None] - used
     share = ((after - used) * way).sum(1) / np.maximum(np.square(way).sum(1), 1e-12)
     off = np.linalg.norm(after - used - share.clip(0, 1)[:, None] * way, axis=1)
-    return float(np.median(off[~reset]) / seen.spread)
+    return float(np.median(off[~reset]) / spread)
 
 
 def misfit(averages: Averages) -> float:

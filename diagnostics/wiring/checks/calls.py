@@ -25,6 +25,8 @@ class NeverCalled(CodebookCheck):
             raise CannotJudge("no batch was given")
         if seen.steps:
             return
+        if seen.layer:
+            raise CannotJudge("no step called this later layer: layers may be dropped at random")
         how = "calls it in evaluation mode only" if seen.called_in_eval else "never calls it"
         yield self.found(f"{seen.place} has {seen.size:,} codes, and the loss {how}", seen)
 

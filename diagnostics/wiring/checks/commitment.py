@@ -102,7 +102,8 @@ class LossOnOutput(CodebookCheck):
 
     def look_at(self, seen: Seen) -> Iterator[Finding]:
         called(seen)
-        weight, r2 = seen.output_pull or (0.0, 0.0)
+        later = seen.layer is not None and not seen.last_layer  # whose losses pull at this one's output as well
+        weight, r2 = (0.0, 0.0) if later or seen.output_pull is None else seen.output_pull
         if r2 > 0.99 and weight > 1e-6:
             yield self.found(
                 f"a loss of weight {weight:.3g} pulls the output of {seen.place} to the latents that it was made of: it"

@@ -57,8 +57,9 @@ class Attraction(CodebookCheck):
     name = "attraction"
     question = "Are the codes pulled to their latents?"
     measures = (
-        "The codes' gradient regressed on sum (e - z) over their latents, or their movement on (centroid - e). A"
-        " problem where the slope is negative with R2 above 0.5."
+        "The codes' gradient regressed on sum (e - z) over their latents, a problem where the slope is negative with R2"
+        " above 0.99: a codebook loss alone gives 1, a decoder that reaches the codes has given 0.9. Or, where they"
+        " have no gradient, their movement on (centroid - e), negative with R2 above 0.5."
     )
     matters = "A codebook loss of the wrong sign drives the codes away from the data: distances grow, then usage falls."
     advice = "Minimise mean (q - z.detach())^2, with a positive weight."
@@ -67,12 +68,12 @@ class Attraction(CodebookCheck):
     def look_at(self, seen: Seen) -> Iterator[Finding]:
         called(seen)
         slope, r2 = codebook_pull(seen)
-        what = "gradient"
+        what, enough = "gradient", 0.99
         if np.isnan(r2):
-            slope, r2, what = *attraction(seen), "movement"
+            slope, r2, what, enough = *attraction(seen), "movement", 0.5
         if np.isnan(r2):
             raise CannotJudge("neither a gradient nor a movement of its codes could be read")
-        if slope < 0 and r2 > 0.5:
+        if slope < 0 and r2 > enough:
             yield self.found(
                 f"the codes of {seen.place} are driven away from their latents: slope {slope:.3g} of the {what}"
                 f" (R2 {r2:.2f})",

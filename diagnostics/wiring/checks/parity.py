@@ -15,7 +15,8 @@ class TrainEval(CodebookCheck):
     measures = (
         "A call made again on the same latents, in training and in evaluation mode: quantized output against"
         " codebook[indices], to 5 % of the codes' scale, and the indices of both modes against each other (more than 1"
-        " % apart). What is drawn at random in training is compared in evaluation only."
+        " % apart). What is drawn at random in training is compared in evaluation only. And the codes before a call in"
+        " evaluation mode against those after it, to 0.001 % of their scale."
     )
     matters = (
         "What the decoder is trained on is not what it is given later. A rotation without its scale, noise that is left"
@@ -40,6 +41,15 @@ class TrainEval(CodebookCheck):
                     difference=off,
                     scale=scale,
                 )
+        moved, scale = _moved(seen.evaluation)
+        if moved > 1e-5 * scale:
+            yield self.found(
+                f"a call in evaluation mode moves the codes of {seen.place}, by up to {moved:.3g}, with codes of up to"
+                f" {scale:.3g}: what is measured depends on what was evaluated before",
+                seen,
+                moved=moved,
+                scale=scale,
+            )
         if not seen.random and len(seen.training[0].indices) == len(seen.evaluation.indices):
             other = float((seen.training[0].indices != seen.evaluation.indices).mean())
             if other > 0.01:
@@ -64,6 +74,13 @@ def _off(made: Forward) -> tuple[float, float]:
         looked_up = [table[made.indices.clip(0)] for table in tables]
     off = min(float(np.abs(handed_on[kept] - codes[kept]).max(initial=0)) for codes in looked_up)
     return off, float(np.abs(looked_up[0][kept]).max(initial=0))
+
+
+def _moved(made: Forward) -> tuple[float, float]:
+    """Largest difference of the codes after a call from those before it, and their largest value."""
+    if made.before is None or made.after is None or made.before.shape != made.after.shape:
+        return 0.0, 0.0
+    return float(np.abs(made.after - made.before).max()), float(np.abs(made.before).max())
 
 
 class RoundTrip(CodebookCheck):
