@@ -15,6 +15,10 @@ def lint(
             " loss(model, batch) is a scalar. The working directory is importable.",
         ),
     ],
+    ranks: Annotated[
+        int,
+        typer.Option(min=1, help="Processes that train together on the CPU, each with its share of the batch."),
+    ] = 1,
     out: Annotated[Path | None, typer.Option(help="Run whose findings.jsonl the findings are added to.")] = None,
 ) -> None:
     """Check how a vector-quantized model is wired, by three training steps on a copy.
@@ -30,9 +34,17 @@ def lint(
     from ..diagnostics.wiring.factory import make
     from ..diagnostics.wiring.linting import lint as check
 
-    made = make(factory)
-    with Console(stderr=True).status("reading the model") as status:
-        report = check(*made, tell=status.update)
+    if ranks > 1:
+        from ..diagnostics.wiring.processes import lint_on_ranks
+
+        typer.echo(f"starting {ranks} processes")
+        report, told = lint_on_ranks(factory, ranks)
+        for line in told:
+            typer.echo(line)
+    else:
+        made = make(factory)
+        with Console(stderr=True).status("reading the model") as status:
+            report = check(*made, tell=status.update)
     typer.echo(str(report))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

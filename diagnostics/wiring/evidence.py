@@ -162,7 +162,8 @@ class Seen:
         evaluation: The same in evaluation mode.
         entries: What functions that take indices gave.
         revival: What became of a code taken far away.
-        ranks_apart: Largest difference between ranks in its codes after the steps; None outside a group.
+        ranks_apart: Largest difference between ranks in its codes after the steps, over their largest absolute value;
+            None outside a group. The steps tell of the tokens of all ranks, unless their codes have parted.
         not_done: Experiments that could not be done: name -> why.
     """
 
@@ -219,6 +220,11 @@ class Seen:
     def moved(self) -> bool:
         """Whether the codes are others after the steps than before."""
         return bool(self.tables) and not np.array_equal(self.tables[0], self.tables[-1])
+
+    @property
+    def parted(self) -> bool:
+        """Whether the ranks of a group have different codes after the steps: by more than rounding."""
+        return self.ranks_apart is not None and self.ranks_apart > 1e-4
 
     @property
     def random(self) -> bool:

@@ -28,7 +28,7 @@ def output_pulls(silent: Subject, codebooks: dict[str, WatchedCodebook]) -> dict
 
             stack.enter_context(watched(CallReader(codebook, take)))
         seed_all(0)
-        silent.value().backward()
+        silent.backward(silent.value())
     return {name: _fit(first[name], gradient) for name, gradient in gradients.items()}
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..probes import CodebookReading, WatchedCodebook
 from ..probes.attributes import tensors
+from ..ranks import from_first_rank, rows_of_all_ranks, sum_over_ranks
 from .averages import pair_of, table_holder
 from .evidence import Revival, Seen
 from .replay import Bench
@@ -39,7 +40,8 @@ def revive(seen: Seen, bench: Bench) -> None:
     seed_all(0)
     with watched(CallReader(codebook, readings.append)):
         repeat(call)
-        code = int(torch.bincount(readings[-1].indices.clamp(min=0), minlength=codebook.size).argmin())
+        hits = torch.bincount(readings[-1].indices.clamp(min=0), minlength=codebook.size)
+        code = int(sum_over_ranks(hits).argmin())
         _banish(codebook, code, readings[-1].latents)
         landed, stayed, calls = None, None, 0
         while calls < CALLS and stayed is None:
@@ -58,7 +60,7 @@ def _banish(codebook: WatchedCodebook, code: int, latents: Tensor) -> None:
     """Take a code so far away that no latent is nearest to it, and its averages with it: it has had no hit."""
     table = codebook.codes()
     assert table is not None
-    far = latents.mean(0) + 100 * (latents.std(0) + latents.abs().max())
+    far = from_first_rank(latents.mean(0) + 100 * (latents.std(0) + latents.abs().max()))
     holder = table_holder(codebook)
     places = [] if holder is None else [p for p in tensors(holder).values() if p.is_floating_point()]
     counts, sums = (None, None) if holder is None else (pair_of(holder) or (None, None))
@@ -73,7 +75,8 @@ def _banish(codebook: WatchedCodebook, code: int, latents: Tensor) -> None:
 
 
 def _nearest(codes: Tensor | None, code: int, latents: Tensor) -> float:
-    """Distance of the code from the nearest latent, in spreads of the latents."""
+    """Distance of the code from the nearest latent of any rank, in spreads of that rank's latents."""
     assert codes is not None
     spread = (latents - latents.mean(0)).square().sum(1).mean().sqrt()
-    return float((latents - codes[code]).norm(dim=1).min() / spread)
+    nearest = (latents - codes[code]).norm(dim=1).min() / spread
+    return float(rows_of_all_ranks(nearest[None]).min())

@@ -4,7 +4,7 @@ import copy
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .group import Group, average_gradients, averaged_by_itself
 
 #: Of a model and a batch the loss, a scalar.
 Loss = Callable[[Any, Any], Any]
@@ -26,12 +27,14 @@ class Subject:
         batch: What ``loss`` takes beside it.
         loss: Of a model and a batch the scalar that is minimised.
         optimizers: Those that train the model; none where none was passed.
+        group: The ranks that do the same, each with a batch of its own.
     """
 
     model: nn.Module
     batch: Any
     loss: Loss
     optimizers: Sequence[torch.optim.Optimizer]
+    group: Group
 
     def copy(self) -> "Subject":
         """Model, batch and optimizers anew, their tensors and references to each other as in the original.
@@ -51,7 +54,7 @@ class Subject:
                 f"{type(self.model).__name__} cannot be copied, and the lint works on copies:"
                 f" {type(error).__name__}: {told}"
             ) from error
-        return Subject(model, batch, self.loss, optimizers)
+        return replace(self, model=model, batch=batch, optimizers=optimizers)
 
     def value(self) -> Tensor:
         """The loss.
@@ -71,7 +74,14 @@ class Subject:
             raise InputError(f"loss(model, batch) should be a scalar tensor, not {shown}")
         if not value.requires_grad:
             raise InputError("loss(model, batch) has no gradient: nothing that was passed can be trained by it")
+        self.group.exchange(None)  # a rank that failed is heard of before the others wait for its gradients
         return value.reshape(())
+
+    def backward(self, value: Tensor) -> None:
+        """The gradients of ``value``, averaged over ranks: by what is in the model, or else by hand."""
+        value.backward()
+        if self.group.size > 1 and not averaged_by_itself(self.model):
+            average_gradients(self.model)
 
     def hooks(self) -> Iterator[dict[int, Any]]:
         """What is called around the steps of the optimizers, by number."""

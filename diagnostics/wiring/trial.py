@@ -11,6 +11,7 @@ from ..recording.hooks import watch
 from .decoder import before_calls
 from .evidence import Trial
 from .graph import layers_of, losses_on_output, to_parameters
+from .group import Group
 from .part import Part
 from .subject import Subject
 from .watching import watched
@@ -41,11 +42,12 @@ def run_trial(subject: Subject, found: FoundCodebooks, passed: str | None) -> tu
                 part.open_step(step)
             subject.zero_grad()
             value = subject.value()
-            _drop_refused(found, parts)
+            _drop_refused(found, parts, subject.group)
+            _check_calls(parts, subject.group)
             if step == 1:
                 left = [name for name, p in subject.model.named_parameters() if p.grad is not None]
                 before = _ask_graph(subject.model, parts)
-            value.backward()
+            subject.backward(value)
             if step == 1:
                 _check_reached(subject)
             for part in parts.values():
@@ -61,12 +63,24 @@ def run_trial(subject: Subject, found: FoundCodebooks, passed: str | None) -> tu
     return Trial({name: part.seen for name, part in parts.items()}, losses, left, passed, before, by), parts
 
 
-def _drop_refused(found: FoundCodebooks, parts: dict[str, Part]) -> None:
-    """Watch no longer what turned out to be no quantizer, or cannot be read."""
-    for name in [name for name, part in parts.items() if part.reader.refused]:
-        found.drop(name, parts.pop(name).reader.refused)
+def _drop_refused(found: FoundCodebooks, parts: dict[str, Part], group: Group) -> None:
+    """Watch no longer what turned out to be no quantizer, or cannot be read, on any rank."""
+    refused = {name: part.reader.refused for name, part in parts.items() if part.reader.refused}
+    for told in group.exchange(refused):
+        for name in [name for name in told if name in parts]:
+            found.drop(name, told[name])
+            del parts[name]
     if not parts:
         raise InputError("no quantizer can be read: " + "; ".join(f"{n}: {why}" for n, why in found.unread.items()))
+
+
+def _check_calls(parts: dict[str, Part], group: Group) -> None:
+    """Refuse ranks that call different quantizers: sums over ranks would wait for those that do not."""
+    called = group.exchange([name for name, part in parts.items() if part.readings])
+    for rank, names in enumerate(called):
+        if names != called[0]:
+            own, other = (", ".join(each) or "none" for each in (called[0], names))
+            raise InputError(f"ranks call different quantizers in the same step: rank 0 {own}, rank {rank} {other}")
 
 
 def _ask_graph(model: nn.Module, parts: dict[str, Part]) -> set[str]:

@@ -29,6 +29,14 @@ FACTORIES = """
     def left_out():
         return setup(lambda model: torch.optim.Adam(model.encoder.parameters(), 1e-3))
 
+    def not_shared():
+        model = stranger(sync_codebook=False)
+        return model, torch.randn(4, 64, D), loss, torch.optim.Adam(model.parameters(), 1e-3)
+
+    def uneven():
+        model, batch, loss, optimizer = clean()
+        return model, batch[:3], loss, optimizer
+
     def alone():
         return stranger()
 
@@ -85,6 +93,26 @@ def test_a_problem_is_a_failure_and_kept_with_the_run(here, tmp_path):
     kept = [json.loads(line) for line in (tmp_path / "run" / "findings.jsonl").read_text().splitlines()]
     assert [finding["check"] for finding in kept] == ["optimizer"]
     assert kept[0]["evidence"]["attribute"] == "vq._codebook.embed"
+
+
+@pytest.mark.slow
+def test_ranks_are_started_and_share_the_batch(here):
+    answer = call("lint", f"{here}:not_shared", "--ranks", "2")
+    assert answer.code == 1, answer.err
+    assert answer.out.splitlines()[:5] == [
+        "starting 2 processes",
+        "the factory gave every rank the same batch: each takes 1/2 of it, along the first axis",
+        "the model is wrapped in DistributedDataParallel",
+        "watched: vq, 16 codes",
+        "2 ranks; gradients are averaged by the model's wrapper",
+    ]
+    assert "128 tokens a step" in answer.out  # its own: codes that parted are not judged by the tokens of others
+    assert "problem: replicas\n  the codes of module.vq differ between ranks" in answer.out
+
+
+@pytest.mark.slow
+def test_what_a_rank_refuses_is_told_in_one_line(here):
+    refused(call("lint", f"{here}:uneven", "--ranks", "2"), "the batch of 3 cannot be divided among 2 ranks: make it 4")
 
 
 def test_a_model_alone_is_judged_as_it_stands(here):

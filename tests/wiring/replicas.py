@@ -16,8 +16,11 @@ RANKS, CODEBOOK = 2, "quantizer._codebook"
 class SharedAverages(EuclideanCodebook):
     """k-means of rank 0's latents for all, sums and counts over all ranks."""
 
-    def init_embed_(self, samples):
-        super().init_embed_(samples)
+    def __init__(self):
+        super().__init__(threshold_ema_dead_code=0.0)
+
+    def start_from(self, means, counts):
+        super().start_from(means, counts)
         for buffer in (self.embed, self.cluster_size, self.embed_avg):
             dist.broadcast(buffer, 0)
 
@@ -35,8 +38,8 @@ class AveragesPerRank(SharedAverages):
 class KMeansPerRank(SharedAverages):
     """Sums and counts are shared, but they are added to a start of each rank's own."""
 
-    def init_embed_(self, samples):
-        EuclideanCodebook.init_embed_(self, samples)
+    def start_from(self, means, counts):
+        EuclideanCodebook.start_from(self, means, counts)
 
 
 def gathered(rows: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,8 @@ class Replicas(CodebookCheck):
     question = "Is the codebook the same on every rank after three steps?"
     measures = (
         "The codes of all ranks after three steps, each rank with a batch of its own: the largest difference, over the"
-        " codes' scale. Above 1e-4 is a problem."
+        " codes' largest value. Above 1e-4 is a problem. Gradients are averaged by the model's wrapper, or else by the"
+        " lint: what parts the codes is something else. Equal codes say nothing where the latents were equal too."
     )
     matters = (
         "DDP averages gradients, and nothing else: statistics, k-means and resets that each rank computes from its own"
@@ -23,12 +24,12 @@ class Replicas(CodebookCheck):
 
     def look_at(self, seen: Seen) -> Iterator[Finding]:
         called(seen)
-        if seen.ranks_apart is None:
-            raise CannotJudge("there is one rank only")
-        if seen.ranks_apart > 1e-4:
+        if seen.parted:
             yield self.found(
                 f"the codes of {seen.place} differ between ranks after three steps, by {seen.ranks_apart:.3g} of their"
                 " largest value",
                 seen,
                 difference=seen.ranks_apart,
             )
+        elif seen.ranks_apart is None or "ranks" in seen.not_done:
+            raise CannotJudge(seen.not_done.get("ranks", "there is one rank only"))
