@@ -27,5 +27,7 @@ def file_of(kind: type) -> str:
         path, (_, line) = inspect.getsourcefile(kind) or module, inspect.getsourcelines(kind)
     except (OSError, TypeError):
         return "unknown"
-    near = os.path.relpath(path)
+    path, near = os.path.realpath(path), os.path.relpath(os.path.realpath(path))
+    if kind.__module__ == "__main__":
+        module = os.path.basename(path)
     return f"{module if near.startswith(os.pardir) or path.endswith(module) else near}:{line}"
