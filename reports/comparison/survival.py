@@ -55,8 +55,13 @@ def add_survival(section: Section, stem: str, traces: Mapping[str, Sequence[tupl
         section.text.append("No life of a code is known to have ended: there are no survival curves.")
         return
     section.pictures += hang([_panel(stem, found)], folder)
-    if any("reset" in one.followed for runs in found.values() for one in runs):
+    reset = {name: stats.pooled(lives) for name, lives in by_kind(found, "reset").items()}
+    if any(not np.isnan(at.share) for lives in reset.values() for at in stats.alive_after(lives)):
         section.tables.append(success_table(stem, found, folder))
+    elif reset:
+        section.text.append(
+            f"No reset was followed for {stats.AFTER[0]} steps: of their success no more is known than the curves show."
+        )
 
 
 def lived(run: str, trace: Path) -> Lived:

@@ -28,6 +28,7 @@ def _rows(image: np.ndarray, names: Sequence[str], beside: float, rotation: floa
     height, width = image.shape[:2]
     inches = min(9.4, 2.0 * len(names) * width / height)
     figure, axes = single(width=inches + beside, height=max(1.0, inches * height / width + 0.3))
+    figure.set_layout_engine("compressed")  # the other layout cuts names off where the image keeps its aspect
     axes.imshow(image, cmap="gray", interpolation="nearest" if width < 600 else "antialiased")
     axes.set_xticks([])
     axes.set_yticks((np.arange(len(names)) + 0.5) * height / len(names), names, rotation=rotation, va="center")

@@ -111,3 +111,21 @@ def test_a_trace_that_cannot_be_read_leaves_the_others_to_be_compared(tmp_path, 
     survival.add_survival(section, "q", traces, tmp_path)
     assert section.missing == [f"No life histories of a, seed 0: no codebook trace in {tmp_path / 'lost'}."]
     assert len(section.pictures) == 1
+
+
+def test_resets_that_were_not_followed_for_100_steps_have_a_sentence_and_no_empty_table(tmp_path):
+    trace = write(tmp_path / "short", 5)
+    for part in sorted(trace.glob("*.parquet"))[1:]:
+        part.unlink()
+    short = pd.read_parquet(trace)
+    writer = TraceWriter(tmp_path / "cut")
+    for step, rows in short[short.step <= 125].groupby("step"):
+        columns = {name: rows[name].to_numpy() for name in CodebookRecord.columns()}
+        writer.write(CodebookRecord("q", int(step), 5, **columns))
+    writer.flush()
+    section = Section("Codebook")
+    survival.add_survival(section, "q", {"good": [("seed 0", tmp_path / "cut")]}, tmp_path)
+    assert section.tables == []
+    assert section.text == [
+        "No reset was followed for 100 steps: of their success no more is known than the curves show."
+    ]
