@@ -19,7 +19,7 @@ def lint(
         int,
         typer.Option(min=1, help="Processes that train together on the CPU, each with its share of the batch."),
     ] = 1,
-    out: Annotated[Path | None, typer.Option(help="Run whose findings.jsonl the findings are added to.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run whose findings.jsonl is to hold the findings.")] = None,
 ) -> None:
     """Check how a vector-quantized model is wired, by three training steps on a copy.
 
@@ -29,8 +29,9 @@ def lint(
     """
     from rich.console import Console
 
-    from ..diagnostics.findings import append_finding
+    from ..diagnostics.findings import put_findings
     from ..diagnostics.run import RunDirectory
+    from ..diagnostics.wiring.checks import CHECKS
     from ..diagnostics.wiring.factory import make
     from ..diagnostics.wiring.linting import lint as check
 
@@ -48,7 +49,6 @@ def lint(
     typer.echo(str(report))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        for finding in report.findings:
-            append_finding(RunDirectory(out).findings, finding)
+        put_findings(RunDirectory(out).findings, report.findings, CHECKS)
     if any(finding.severity == "problem" for finding in report.findings):
         raise typer.Exit(1)

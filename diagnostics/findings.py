@@ -1,9 +1,12 @@
 """Findings: what was seen, told in a sentence with its numbers."""
 
 import json
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from .files import write_atomically
 
 Severity = Literal["info", "warning", "problem"]
 
@@ -29,6 +32,20 @@ class Finding:
     evidence: dict[str, Any] = field(default_factory=dict)
     advice: str = ""
     source: str = ""
+
+
+def put_findings(path: Path, findings: Iterable[Finding], checks: Collection[str]) -> None:
+    """Put what ``checks`` have found into ``RUN/findings.jsonl``, in the place of what they found before.
+
+    Args:
+        path: The file; made where it is not there.
+        findings: What they found now.
+        checks: Names of all checks that looked; the findings of others stay.
+    """
+    kept = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = [line for line in kept if json.loads(line)["check"] not in checks]
+    lines += [json.dumps(asdict(finding)) for finding in findings]
+    write_atomically(path, "".join(f"{line}\n" for line in lines))
 
 
 def append_finding(path: Path, finding: Finding) -> None:

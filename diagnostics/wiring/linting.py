@@ -1,14 +1,14 @@
 """``lint``: is a model wired as it should be? Three training steps on a copy say it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..findings import Finding, Severity
+from ..findings import Finding
 from ..probes import FoundCodebooks, Reader, find_codebooks
 from ..ranks import rank_and_size
 from ..recording.attachment import check_compiled
@@ -18,88 +18,16 @@ from .check import Skipped
 from .checks import CHECKS
 from .decoder import decoder_heard, downstream, without_decoder
 from .evidence import Trial
-from .facts import facts
 from .group import Group, averaged_by_itself, compare_ranks, start_alike
 from .outcome import baseline
 from .part import seen_before
 from .pulls import output_pulls
 from .replay import Bench, replay
+from .report import SEVERITIES, LintReport
 from .revival import revive
 from .subject import Loss, Subject, untouched
 from .trial import STEPS, run_trial
 from .weights import weights_of
-
-#: Severities in the order in which they are told, and what people call them.
-_SEVERITIES: dict[Severity, str] = {"problem": "problem", "warning": "warning", "info": "note"}
-
-
-@dataclass(frozen=True)
-class LintReport:
-    """What the lint has to say; as a string, all of it.
-
-    Attributes:
-        watched: What is watched of the model and what is not, a line each; and the ranks, where there are several.
-        findings: What is wrong, what matters most first.
-        skipped: The checks that could not judge, and why.
-        trial: What was seen, to look at in detail.
-    """
-
-    watched: str
-    findings: list[Finding]
-    skipped: list[Skipped]
-    trial: Trial
-
-    @property
-    def passed(self) -> list[str]:
-        """The checks that judged the model, or at least one codebook of it, and found nothing."""
-        told = {finding.check for finding in self.findings}
-        return [name for name in CHECKS if name not in told and not self._unjudged(name)]
-
-    def _unjudged(self, name: str) -> bool:
-        skipped = {skip.codebook for skip in self.skipped if skip.check == name}
-        return None in skipped or skipped >= self.trial.seen.keys()
-
-    def _unjudged_by_reason(self) -> dict[str, list[str]]:
-        """The checks that could judge nothing, by what kept them from it."""
-        reasons: dict[str, list[str]] = {}
-        for name in filter(self._unjudged, CHECKS):
-            whys = dict.fromkeys(skip.why for skip in self.skipped if skip.check == name)
-            reasons.setdefault("; ".join(whys), []).append(name)
-        return reasons
-
-    def __str__(self) -> str:
-        return f"{self.watched}\n{self.verdict}"
-
-    @property
-    def verdict(self) -> str:
-        """What was measured, what is wrong, what passed, and what could not be judged."""
-        lines = [facts(seen) for seen in self.trial.seen.values() if seen.steps]
-        for finding in self.findings:
-            lines += ["", *_told(finding)]
-        counts = [_counted(self.findings, *names) for names in _SEVERITIES.items()]
-        lines += [
-            "",
-            f"{', '.join(counts)}; {len(self.passed)} of {len(CHECKS)} checks passed: {', '.join(self.passed)}",
-        ]
-        lines += [f"not judged: {', '.join(names)}: {why}" for why, names in self._unjudged_by_reason().items()]
-        return "\n".join(lines)
-
-
-def _counted(findings: list[Finding], severity: Severity, name: str) -> str:
-    count = sum(finding.severity == severity for finding in findings)
-    return f"{count} {name}{'' if count == 1 else 's'}"
-
-
-def _told(finding: Finding) -> list[str]:
-    """A finding in a few lines."""
-    where = [str(finding.evidence[name]) for name in ("attribute", "class", "file") if name in finding.evidence]
-    return [
-        f"{_SEVERITIES[finding.severity]}: {finding.check}",
-        f"  {finding.statement}",
-        f"  where:  {', '.join(where)}",
-        f"  do:     {finding.advice}",
-        f"  source: {finding.source}",
-    ]
 
 
 def lint(
@@ -231,7 +159,7 @@ def _try(name: str, experiment: Callable[[], None], not_done: dict[str, str], gr
 def _judged(watched: str, trial: Trial, group: Group) -> LintReport:
     told = [one for check in CHECKS.values() for one in check.look(trial)]
     findings = _of_all_ranks([one for one in told if isinstance(one, Finding)], group)
-    findings.sort(key=lambda finding: [*_SEVERITIES].index(finding.severity))
+    findings.sort(key=lambda finding: [*SEVERITIES].index(finding.severity))
     return LintReport(watched, findings, [one for one in told if isinstance(one, Skipped)], trial)
 
 

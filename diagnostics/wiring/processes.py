@@ -20,7 +20,8 @@ from torch.utils import _pytree as pytree
 from ..errors import InputError
 from .factory import make
 from .group import averaged_by_itself
-from .linting import LintReport, lint
+from .linting import lint
+from .report import LintReport
 
 #: How long a collective call waits for the other ranks.
 _TIMEOUT = timedelta(minutes=5)

@@ -6,7 +6,8 @@ import textwrap
 import pytest
 from tiny import assert_refused, call
 
-from vqtool.diagnostics import CHECKS
+from vqtool.diagnostics import CHECKS, Finding, RunDirectory
+from vqtool.diagnostics.findings import append_finding
 
 FACTORIES = """
     import torch
@@ -113,6 +114,16 @@ def test_ranks_are_started_and_share_the_batch(here):
 @pytest.mark.slow
 def test_what_a_rank_refuses_is_told_in_one_line(here):
     refused(call("lint", f"{here}:uneven", "--ranks", "2"), "the batch of 3 cannot be divided among 2 ranks: make it 4")
+
+
+def test_findings_take_the_place_of_those_of_the_lint_before(here, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    append_finding(run.findings, Finding("not-finite", "problem", "the loss is not finite"))
+    for factory, found in (("left_out", ["optimizer"]), ("left_out", ["optimizer"]), ("clean", [])):
+        call("lint", f"{here}:{factory}", "--out", run.path)
+        kept = [json.loads(line)["check"] for line in run.findings.read_text().splitlines()]
+        assert kept == ["not-finite", *found]
 
 
 def test_a_model_alone_is_judged_as_it_stands(here):
