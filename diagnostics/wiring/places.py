@@ -30,4 +30,5 @@ def file_of(kind: type) -> str:
     path, near = os.path.realpath(path), os.path.relpath(os.path.realpath(path))
     if kind.__module__ == "__main__":
         module = os.path.basename(path)
-    return f"{module if near.startswith(os.pardir) or path.endswith(module) else near}:{line}"
+    installed = near.startswith(os.pardir) or "site-packages" in near
+    return f"{module if installed else near}:{line}"
