@@ -8,7 +8,7 @@ from ..errors import InputError
 from .attributes import child_named, has_method, is_total, statistics, tensor, tensors
 from .base import Call, CodebookReading, Tap, WatchedCodebook
 from .effective import affine, applied
-from .round_trip import check_indices, is_index, leaves, precision, rows, spread, tolerance
+from .round_trip import check_finite, check_indices, is_index, leaves, precision, rows, spread, tolerance
 from .staged import Boundary, Stage, StagedCodebook, live, parameters_of
 
 
@@ -152,6 +152,7 @@ class InnerCodebook(StagedCodebook):
 
     def _check(self, indices: Tensor, latents: Tensor, codes: Tensor) -> None:
         check_indices(indices, len(latents), self.size, self._kind)
+        check_finite(self._kind, latents=latents, codes=codes)
         D = self._table().shape[-1]
         if codes.shape[-1] != D:
             raise InputError(f"{self._kind}: codes of {codes.shape[-1]} dimensions, a table of {D}; pass a Reader")

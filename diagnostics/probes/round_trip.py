@@ -92,6 +92,21 @@ def check_indices(indices: Any, tokens: int, size: int, what: str) -> None:
         raise InputError(f"{what}: index {int(indices.max())} in a codebook of {size:,} codes; pass a Reader")
 
 
+def check_finite(what: str, **tensors: Tensor) -> None:
+    """Raise where a tensor of a first call is not finite: nothing about the quantizer would be found out by it.
+
+    Args:
+        what: The name of their owner, for the message.
+        tensors: By what they are.
+
+    Raises:
+        InputError: One is not.
+    """
+    for name, tensor in tensors.items():
+        if not bool(tensor.detach().isfinite().all()):
+            raise InputError(f"{what}: its {name} are not finite in its first call, and nothing can be read of them")
+
+
 def mismatch(codes: Tensor, others: Tensor, indices: Tensor) -> float:
     """The largest difference between (N, D) and (N, D) over the tokens that were not dropped."""
     kept = indices >= 0

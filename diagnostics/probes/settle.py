@@ -11,6 +11,7 @@ from .base import NotAQuantizerError
 from .round_trip import (
     Path,
     at,
+    check_finite,
     is_index,
     leaves,
     mismatch,
@@ -84,6 +85,7 @@ def settle(z: Tensor, left: Tensor | None, output: Any, table: Tensor, kind: str
             f"{kind} returned neither quantized latents {tuple(z.shape)} nor one index a token (integers: {shapes}); "
             "pass a Reader for it"
         )
+    check_finite(kind, latents=z, codes=table)
     ways = list(_ways(z, axes, fitting, maps, table.detach()))
     if not ways:
         raise refusal(

@@ -63,19 +63,26 @@ class Finite(CodebookCheck):
     name = "finite"
     question = "Are latents, codes and the loss finite?"
     measures = (
-        "Infinities and NaN in latents and codes of three training steps. Latents that are no vectors are left out."
+        "Infinities and NaN in the loss, and in latents and codes of the first calls, over three training steps."
+        " Latents that are NaN in all steps are left out: they are of quantizers that compare none with codes."
     )
     matters = "NaN latents all get the same code, and infinite distances compare equal: the codebook collapses at once."
     advice = "Find the first layer whose output is not finite; torch.autograd.set_detect_anomaly(True) helps."
     source = "IEEE 754: every comparison with NaN is false, so argmin returns the first index"
 
+    def look(self, trial: Trial) -> Iterator[Finding | Skipped]:
+        steps = [step for step, loss in enumerate(trial.losses, 1) if not np.isfinite(loss)]
+        if steps:
+            yield self.found(f"the loss is {trial.losses[steps[0] - 1]} at step {steps[0]}", attribute="the loss")
+        yield from super().look(trial)
+
     def look_at(self, seen: Seen) -> Iterator[Finding]:
         called(seen)
-        for number, step in enumerate(seen.steps, 1):
-            z = step.latents[step.counted]
-            bad = {"latents": z[~np.isnan(z).all()] if np.isnan(z).all() else z, "codes": step.codes[step.counted]}
-            for name, values in bad.items():
-                if not np.isfinite(values).all():
-                    share = float((~np.isfinite(values)).any(1).mean())
-                    yield self.found(f"{share:.1%} of the {name} at step {number} are not finite", seen, share=share)
+        none = all(np.isnan(step.latents).all() for step in seen.steps)
+        for step in seen.steps:
+            drawn = {"codes": step.codes} if none else {"latents": step.latents, "codes": step.codes}
+            for name, values in drawn.items():
+                bad = ~np.isfinite(values[step.counted]).all(1)
+                if bad.any():
+                    yield self.found(f"{bad.mean():.1%} of the {name} at step {step.step} are not finite", seen)
                     return
