@@ -125,6 +125,18 @@ class Revival(NamedTuple):
     stayed: bool | None
 
 
+class Planted(NamedTuple):
+    """What became of a code that was written onto a latent: the share of the way back to where it was.
+
+    Attributes:
+        alone: Written into the table alone.
+        with_averages: Written with its sum and count; None for a codebook that keeps none.
+    """
+
+    alone: float
+    with_averages: float | None
+
+
 @dataclass
 class Seen:
     """Everything that was seen of one codebook.
@@ -162,6 +174,7 @@ class Seen:
         evaluation: The same in evaluation mode.
         entries: What functions that take indices gave.
         revival: What became of a code taken far away.
+        planted: What became of a code that was written by hand; None where it could not be tried.
         ranks_apart: Largest difference between ranks in its codes after the steps, over their largest absolute value;
             None outside a group. The steps tell of the tokens of all ranks, unless their codes have parted.
         not_done: Experiments that could not be done: name -> why.
@@ -197,6 +210,7 @@ class Seen:
     evaluation: Forward | None = None
     entries: list[Entry] = field(default_factory=list)
     revival: Revival | None = None
+    planted: Planted | None = None
     ranks_apart: float | None = None
     not_done: dict[str, str] = field(default_factory=dict)
 

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ..probes import CodebookReading, WatchedCodebook
-from ..probes.attributes import tensors
 from ..ranks import from_first_rank, rows_of_all_ranks, sum_over_ranks
-from .averages import pair_of, table_holder
 from .evidence import Revival, Seen
 from .replay import Bench
 from .subject import seed_all
 from .watching import CallReader, repeat, watched
+from .writing import write
 
 #: Training calls that a revival is waited for; some look at every twentieth only.
 CALLS = 25
@@ -55,23 +54,10 @@ def revive(seen: Seen, bench: Bench) -> None:
     seen.revival = Revival(told, value, calls, landed, stayed)
 
 
-@torch.no_grad()
 def _banish(codebook: WatchedCodebook, code: int, latents: Tensor) -> None:
-    """Take a code so far away that no latent is nearest to it, and its averages with it: it has had no hit."""
-    table = codebook.codes()
-    assert table is not None
-    far = from_first_rank(latents.mean(0) + 100 * (latents.std(0) + latents.abs().max()))
-    holder = table_holder(codebook)
-    places = [] if holder is None else [p for p in tensors(holder).values() if p.is_floating_point()]
-    counts, sums = (None, None) if holder is None else (pair_of(holder) or (None, None))
-    for place in [*places, *codebook.parameters()]:
-        rows = place.data.view(-1, place.shape[-1]) if place.ndim > 1 else None
-        if rows is not None and rows.shape == table.shape and place is not sums:
-            rows[code] = far.to(rows)
-    if sums is not None:
-        sums.data.view(-1, sums.shape[-1])[code] = 0
-    if counts is not None:
-        counts.data.view(-1)[code] = 0
+    """Take a code so far away that no latent is nearest to it, with a count of zero: it has had no hit."""
+    far = latents.mean(0) + 100 * (latents.std(0) + latents.abs().max())
+    write(codebook, code, from_first_rank(far), count=0.0)
 
 
 def _nearest(codes: Tensor | None, code: int, latents: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 from ..check import Check
 from .assignment import Assignment, CosineLengths
-from .averages import MovingAverages, Reset
+from .averages import MovingAverages, PlantedCode, Reset
 from .calls import Finite, GradientsLeft, NeverCalled
 from .commitment import Commitment, CommitmentSide, LossOnOutput
 from .learning import Attraction, CodebookGradient
@@ -34,6 +34,7 @@ CHECKS: dict[str, Check] = {
         CosineLengths(),
         MovingAverages(),
         Reset(),
+        PlantedCode(),
         ResidualCommitment(),
         SettingsAct(),
         GradientsLeft(),

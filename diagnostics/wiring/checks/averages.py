@@ -156,3 +156,46 @@ class Reset(CodebookCheck):
                 seen,
                 **evidence,
             )
+
+
+class PlantedCode(CodebookCheck):
+    name = "planted-code"
+    question = "Does a code that is written by hand, as a reset in a training loop does, stay where it was put?"
+    measures = (
+        "The code with the fewest hits is written onto a latent, and two training steps are taken. More than half of"
+        " the way back to where it was: it was overwritten. A problem where sum and count were written with it, or"
+        " where there are none; a note where the code alone was."
+    )
+    matters = (
+        "Moving averages make each code anew of its sum and count. A reset that writes the code alone is undone at the"
+        " next step, leaves no trace, and from outside looks like no reset at all."
+    )
+    advice = (
+        "Write code, sum and count together: e = z, N = a usual count, m = z N; or switch on the library's own revival."
+    )
+    source = "facebookresearch/encodec#61; SerezD/vqvae-vqgan-pytorch-lightning (re-initialisation under EMA)"
+
+    def look_at(self, seen: Seen) -> Iterator[Finding]:
+        called(seen)
+        if seen.planted is None:
+            raise CannotJudge(seen.not_done.get("planting", "its codes cannot be written by hand"))
+        alone, together = seen.planted
+        if (together is not None and together > 0.5) or (together is None and alone > 0.5):
+            back = alone if together is None else together
+            averages = "" if together is None else ", with its sum and count,"
+            yield self.found(
+                f"a code of {seen.place} that is written onto a latent{averages} goes {back:.0%} of the way back in two"
+                " steps: something overwrites it",
+                seen,
+                attribute=seen.table,
+                returned=back,
+            )
+        elif alone > 0.5:
+            yield self.found(
+                f"a code of {seen.place} that is written alone goes {alone:.0%} of the way back in two steps; with its"
+                " sum and count it stays: a reset in your loop has to write all three",
+                seen,
+                "info",
+                attribute=seen.table,
+                returned=alone,
+            )
