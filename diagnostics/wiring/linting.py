@@ -128,10 +128,7 @@ def _tried(
             bench = Bench(copy, name, part.repeatable, read)
             _try("replay", partial(replay, part.seen, bench), part.seen.not_done, group)
             _try("revival", partial(revive, part.seen, bench), part.seen.not_done, group)
-            if group.size == 1:
-                _try("planting", partial(plant, part.seen, copy, read), part.seen.not_done, group)
-            else:
-                part.seen.not_done["planting"] = "it is tried by one rank alone"
+            _try("planting", partial(plant, part.seen, copy, read), part.seen.not_done, group)
     tell("taking the step again with one thing changed at a time")
     _try("repetition", partial(_repeat, copy, trial, read), trial.not_done, group)
     return trial

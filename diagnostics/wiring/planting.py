@@ -18,6 +18,10 @@ def plant(seen: Seen, after: Subject, read: Mapping[str, Reader] | None) -> None
     """Fill in whether a planted code stays, written into the table alone, and with its sum and count."""
     if seen.levels is not None:
         return  # digits are no table, and their codes may be too many to be counted
+    if seen.parted:
+        # Each rank would plant another code, and might go on where another stops: its steps would wait for ever.
+        seen.not_done["planting"] = "the ranks have codes of their own"
+        return
     last = seen.steps[-1]
     code = int(np.bincount(last.indices[last.counted], minlength=seen.size).argmin())
     latent = last.latents[last.counted][0]
