@@ -20,6 +20,11 @@ class RunFailedError(RuntimeError):
     """A run came to a bad end, told in one line; the command line prints it and exits with code 1."""
 
 
+def in_short(error: Exception) -> str:
+    """An error's kind and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     """The error for a name that is not in a closed list: the name, the nearest right one, the whole list.
 

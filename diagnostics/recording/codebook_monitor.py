@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, unknown
+from ..errors import InputError, in_short, unknown
 from ..probes import Call, NotAQuantizerError, Reader, WatchedCodebook, find_codebooks
 from ..ranks import in_group, sum_over_ranks
 from ..recomputation import trains
@@ -180,7 +180,7 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         try:
             return self._reference.compare()
         except Exception as error:
-            told = f"the reference batch cannot be encoded: {_in_short(error)}"
+            told = f"the reference batch cannot be encoded: {in_short(error)}"
             if self.on_error == "raise":
                 raise InputError(told) from error
             self._reference = None
@@ -210,7 +210,7 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
         except InputError as error:
             self._give_up(name, error)
         except Exception as error:
-            self._give_up(name, InputError(f"{name} cannot be read: {_in_short(error)}"))
+            self._give_up(name, InputError(f"{name} cannot be read: {in_short(error)}"))
 
     def _give_up(self, name: str, error: InputError) -> None:
         if self.on_error == "raise":
@@ -286,8 +286,3 @@ class CodebookMonitor(StepMonitor[CodebookRecord]):
             watched.load_state_dict(kept)
         if self._reference is not None and state.get("reference"):
             self._reference.load_state_dict(state["reference"])
-
-
-def _in_short(error: Exception) -> str:
-    """Its kind and the first line of what it says."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -15,14 +16,28 @@ _SUMS = re.compile("avg|sum|ema_w|ema_m|mean")
 _FLAGS = re.compile("init(t?ed|ialized|ialised)?$")
 
 
+class Kept(NamedTuple):
+    """The tensors of moving averages.
+
+    Attributes:
+        module: Whose they are.
+        counts: (K,) or (heads, K).
+        sums: (K, D) or (heads, K, D).
+    """
+
+    module: nn.Module
+    counts: Tensor
+    sums: Tensor
+
+
 def averages_of(codebook: WatchedCodebook, codes: Tensor) -> Averages | None:
     """The counts (K,) and sums (K, D) that go with ``codes`` (K, D); None for a codebook that keeps none.
 
     Where the codes are computed of the sums anew each time there is nothing that could go wrong, and none is given.
     """
-    if (found := _holder(codebook)) is None:
+    if (found := kept_by(codebook)) is None:
         return None
-    counts, sums = found
+    _, counts, sums = found
     if counts.ndim == 2:  # heads first: the codes are those of one head
         if len(counts) > 1:
             return None
@@ -39,18 +54,16 @@ def begun(codebook: WatchedCodebook) -> bool:
     return all(bool(flag.bool().all()) for flag in flags)
 
 
-def table_holder(codebook: WatchedCodebook) -> nn.Module | None:
-    """The module that holds the averages; None where there are none."""
-    return next((module for module in codebook.module.modules() if pair_of(module) is not None), None)
+def kept_by(codebook: WatchedCodebook) -> Kept | None:
+    """Who keeps averages in a quantizer, and where; None where nobody does."""
+    for module in codebook.module.modules():
+        if (pair := _pair_of(module)) is not None:
+            return Kept(module, *pair)
+    return None
 
 
-def _holder(codebook: WatchedCodebook) -> tuple[Tensor, Tensor] | None:
-    module = table_holder(codebook)
-    return None if module is None else pair_of(module)
-
-
-def pair_of(module: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """The counts (K,) or (heads, K) of a module itself, and its sums (K, D) or (heads, K, D)."""
+def _pair_of(module: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """The counts of a module itself, and its sums."""
     for name, counts in _named(module, _COUNTS):
         if counts.ndim not in (1, 2):
             continue

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..recording.rows import BoundaryRow, GeometryRow, MovementRow
+from ..recording.rows import BoundaryRow, GeometryRow
 
 Rows = NDArray[np.float32]
 
@@ -154,10 +154,8 @@ class Seen:
         last_layer: Whether it is the last one.
         steps: Training calls, the first of each step that had one.
         asked: Whether training steps were taken at all.
-        unreadable: Why its training calls cannot be read as they are; empty where they can.
         called_in_eval: Whether the loss called it in evaluation mode only.
         boundary: Rows of the steps in which gradients passed.
-        movement: Rows of the steps in which codes were watched.
         start: Geometry at the first call.
         tables: (K, D) codes before the first step and after each; empty where there is no table.
         gradients: (K, D) gradient of the codes in each step, None where they have none.
@@ -192,10 +190,8 @@ class Seen:
     last_layer: bool = False
     steps: list[Forward] = field(default_factory=list)
     asked: bool = True
-    unreadable: str = ""
     called_in_eval: bool = False
     boundary: list[BoundaryRow] = field(default_factory=list)
-    movement: list[MovementRow] = field(default_factory=list)
     start: GeometryRow | None = None
     tables: list[Rows] = field(default_factory=list)
     gradients: list[Rows | None] = field(default_factory=list)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, unknown
+from ..errors import InputError, in_short, unknown
 
 _RETURNS = "model or (model, batch, loss, optimizer)"
 
@@ -44,9 +44,9 @@ def _factory(spec: str) -> Callable[[], Any]:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise InputError(f"there is no module {error.name!r}, neither installed nor in {here}") from None
-        raise InputError(f"{name} cannot be imported: {_in_short(error)}") from error
+        raise InputError(f"{name} cannot be imported: {in_short(error)}") from error
     except Exception as error:
-        raise InputError(f"{name} cannot be imported: {_in_short(error)}") from error
+        raise InputError(f"{name} cannot be imported: {in_short(error)}") from error
     found = getattr(module, attribute, None)
     if found is None:
         own = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
@@ -62,9 +62,4 @@ def _called(factory: Callable[[], Any], spec: str) -> Any:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{spec} failed: {_in_short(error)}") from error
-
-
-def _in_short(error: Exception) -> str:
-    """Its kind and the first line of what it says."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise InputError(f"{spec} failed: {in_short(error)}") from error

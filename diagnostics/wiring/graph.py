@@ -1,6 +1,5 @@
 """Questions to the graph of a training forward, asked between the forward and its backward pass."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,15 +55,3 @@ def to_parameters(reading: CodebookReading, parameters: Sequence[Tensor]) -> flo
     v = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(latents)
     found = torch.autograd.grad(latents, parameters, v, retain_graph=True, allow_unused=True)
     return float(sum(float(g.double().square().sum()) for g in found if g is not None) ** 0.5)
-
-
-def layers_of(names: Sequence[str] | dict[str, Any]) -> list[list[str]]:
-    """Names that are alike but for their last number, in the order of it; at least two each."""
-    groups: dict[str, list[tuple[int, str]]] = {}
-    for name in names:
-        parts = re.split(r"\d+", name)
-        if len(parts) > 1:
-            numbers = re.findall(r"\d+", name)
-            stem = "".join(f"{part}{number}" for part, number in zip(parts, [*numbers[:-1], "#"], strict=False))
-            groups.setdefault(stem + parts[-1], []).append((int(numbers[-1]), name))
-    return [[name for _, name in sorted(group)] for group in groups.values() if len(group) > 1]

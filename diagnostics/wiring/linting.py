@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import in_short
 from ..findings import Finding
 from ..probes import FoundCodebooks, Reader, find_codebooks
 from ..ranks import rank_and_size
@@ -154,8 +155,7 @@ def _try(name: str, experiment: Callable[[], None], not_done: dict[str, str], gr
         with group.together():
             experiment()
     except Exception as error:
-        told = (str(error).splitlines() or [""])[0]
-        not_done[name] = f"{name} failed: {type(error).__name__}: {told}"
+        not_done[name] = f"{name} failed: {in_short(error)}"
 
 
 def _judged(watched: str, trial: Trial, group: Group) -> LintReport:

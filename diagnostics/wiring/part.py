@@ -7,7 +7,7 @@ from ..probes.base import Tap
 from ..recording.codebook_watch import CodebookWatch, Detail
 from ..recording.optimizer_steps import GradientState
 from ..recording.snapshots import Snapshot, geometry_row
-from .averages import averages_of, begun, table_holder
+from .averages import averages_of, begun, kept_by
 from .evidence import Seen
 from .holders import holders_of
 from .places import file_of, path_of, place_of
@@ -59,9 +59,8 @@ class Part:
             self.seen.tables.append(rows_of(codes))
             averages = None if self.codebook.computed else averages_of(self.codebook, codes)
             if averages is not None:
-                self.seen.averages_path = path_of(
-                    self.subject.model, table_holder(self.codebook) or self.codebook.module
-                )
+                kept = kept_by(self.codebook)
+                self.seen.averages_path = path_of(self.subject.model, kept.module if kept else self.codebook.module)
                 self.seen.averages.append(averages)
 
     def _codes(self) -> Tensor | None:
@@ -105,8 +104,6 @@ class Part:
         if self.watch.window is not None:
             _, rows = self.watch.close_window(self.step, {})
             self.seen.boundary = [row for row in rows if row.table == "boundary"]  # type: ignore[misc]
-            self.seen.movement = [row for row in rows if row.table == "movement"]  # type: ignore[misc]
-        self.seen.unreadable = self.reader.unreadable
 
 
 def _nothing_yet(name: str, codebook: WatchedCodebook, model: nn.Module) -> Seen:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, in_short
 from .group import Group, average_gradients, averaged_by_itself
 
 #: Of a model and a batch the loss, a scalar.
@@ -49,10 +49,8 @@ class Subject:
         try:
             model, batch, optimizers = copy.deepcopy((self.model, self.batch, [*self.optimizers]), memo)
         except Exception as error:
-            told = (str(error).splitlines() or [""])[0]
             raise InputError(
-                f"{type(self.model).__name__} cannot be copied, and the lint works on copies:"
-                f" {type(error).__name__}: {told}"
+                f"{type(self.model).__name__} cannot be copied, and the lint works on copies: {in_short(error)}"
             ) from error
         return replace(self, model=model, batch=batch, optimizers=optimizers)
 
@@ -67,8 +65,7 @@ class Subject:
         except InputError:
             raise
         except Exception as error:
-            told = (str(error).splitlines() or [""])[0]
-            raise InputError(f"loss(model, batch) failed: {type(error).__name__}: {told}") from error
+            raise InputError(f"loss(model, batch) failed: {in_short(error)}") from error
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
             shown = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(f"loss(model, batch) should be a scalar tensor, not {shown}")

@@ -8,9 +8,10 @@ from torch import nn
 from ..errors import InputError
 from ..probes.find import FoundCodebooks
 from ..recording.hooks import watch
+from ..recording.ladders import ladders
 from .decoder import before_calls
 from .evidence import Trial
-from .graph import layers_of, losses_on_output, to_parameters
+from .graph import losses_on_output, to_parameters
 from .group import Group
 from .part import Part
 from .subject import Subject
@@ -96,8 +97,9 @@ def _ask_graph(model: nn.Module, parts: dict[str, Part]) -> set[str]:
         for part in seen.values():
             if part.call is not None and len(part.readings) == 1:
                 part.seen.losses_on_output = losses_on_output(part.call, part.readings[0])
-        for names in layers_of(parts):
-            _ask_layers([parts[name] for name in names], model)
+        for ladder in ladders(parts):
+            if ladder.layered and len(ladder.codebooks) > 1:
+                _ask_layers([parts[name] for name in ladder.codebooks], model)
         return before_calls(model, [part.call for part in parts.values() if part.call is not None])
 
 

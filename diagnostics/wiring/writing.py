@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..probes import WatchedCodebook
 from ..probes.attributes import tensors
-from .averages import pair_of, table_holder
+from .averages import kept_by
 
 
 @torch.no_grad()
@@ -16,30 +16,27 @@ def write(codebook: WatchedCodebook, code: int, vector: Tensor, count: float | N
 
     None leaves sum and count as they are, as a reset does that does not know of them.
     """
-    table, holder = codebook.codes(), table_holder(codebook)
+    table, kept = codebook.codes(), kept_by(codebook)
     assert table is not None
-    counts, sums = (None, None) if holder is None else (pair_of(holder) or (None, None))
     for place in {id(value): value for value in _places(codebook, table)}.values():
         rows = place.data.view(-1, place.shape[-1]) if place.ndim > 1 else None
-        if rows is not None and rows.shape == table.shape and place is not sums:
+        if rows is not None and rows.shape == table.shape and (kept is None or place is not kept.sums):
             rows[code] = vector.to(rows)
-    if count is not None and sums is not None and counts is not None:
-        counts.data.view(-1)[code] = count
-        sums.data.view(-1, sums.shape[-1])[code] = (vector * count).to(sums)
+    if count is not None and kept is not None:
+        kept.counts.data.view(-1)[code] = count
+        kept.sums.data.view(-1, kept.sums.shape[-1])[code] = (vector * count).to(kept.sums)
 
 
 def usual_count(codebook: WatchedCodebook) -> float | None:
     """The mean count of the codes, at least 1; None for a codebook that keeps none."""
-    holder = table_holder(codebook)
-    pair = None if holder is None else pair_of(holder)
-    return None if pair is None else float(pair[0].mean().clamp(min=1))
+    kept = kept_by(codebook)
+    return None if kept is None else float(kept.counts.mean().clamp(min=1))
 
 
 def _places(codebook: WatchedCodebook, table: Tensor) -> Iterator[Tensor]:
     """What may hold the table: beside the averages, among the parameters, and where it is read from."""
-    holder = table_holder(codebook)
-    if holder is not None:
-        yield from (value for value in tensors(holder).values() if value.is_floating_point())
+    if (kept := kept_by(codebook)) is not None:
+        yield from (value for value in tensors(kept.module).values() if value.is_floating_point())
     yield from codebook.parameters()
     for module in codebook.module.modules():
         yield from (value for value in tensors(module).values() if value.data_ptr() == table.data_ptr())

@@ -13,25 +13,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from wiring.base import closest, through, tokens
+from wiring.base import maps as images
 
 from strangers.base import Seen, Stranger, Tokens, flat, on_return
 from strangers.tables import D, K, nearest, spy_table, unit
-
-
-def through(z: Tensor, q: Tensor) -> Tensor:
-    return z + (q - z).detach()
-
-
-def closest(z: Tensor, table: Tensor) -> Tensor:
-    return torch.cdist(z, table).argmin(1)
-
-
-def tokens(z: Tensor) -> Tensor:
-    return z.movedim(1, -1).reshape(-1, z.shape[1])
-
-
-def images(vectors: Tensor, like: Tensor) -> Tensor:
-    return vectors.reshape(like.movedim(1, -1).shape).movedim(-1, 1).contiguous()
 
 
 class Taming(nn.Module):

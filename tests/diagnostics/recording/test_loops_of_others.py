@@ -304,17 +304,23 @@ def test_a_jump_that_nothing_explains_is_null_and_quiet_codes_are_zero():
     assert (others == 0).all()
 
 
-def test_a_remedy_after_the_step_that_takes_latents_of_the_batch_is_seen():
+def reset_onto_a_latent(tokens, row):
+    """Train on sequences of so many tokens; after the second step a dead code takes the latent of its batch at row."""
     model = stranger(**LEARNABLE)
     optimizer, sink = watched(model)
-    for number, x in enumerate(sequences(20, 20, 20), start=1):
+    for number, x in enumerate(sequences(*tokens), start=1):
         latents = model.encoder(x).detach()
         optimizer.zero_grad()
         model(x).backward()
         optimizer.step()
         if number == 2:
             dead = int((sink.records[-1].hits == 0).argmax())
-            model.vq._codebook.embed.data[0, dead] = latents[0, 3]
+            model.vq._codebook.embed.data[0, dead] = latents[0, row]
+    return sink, dead
+
+
+def test_a_remedy_after_the_step_that_takes_latents_of_the_batch_is_seen():
+    sink, dead = reset_onto_a_latent((20, 20, 20), row=3)
     assert sink.records[-1].resets[dead] == 1
     assert np.nansum(sink.records[-1].resets) == 1
 
@@ -357,16 +363,7 @@ raise SystemExit(3)
 
 
 def test_a_reset_is_seen_in_a_batch_of_one_token():
-    model = stranger(**LEARNABLE)
-    optimizer, sink = watched(model)
-    for number, x in enumerate(sequences(20, 1, 1), start=1):
-        latents = model.encoder(x).detach()
-        optimizer.zero_grad()
-        model(x).backward()
-        optimizer.step()
-        if number == 2:
-            dead = int((sink.records[-1].hits == 0).argmax())
-            model.vq._codebook.embed.data[0, dead] = latents[0, 0]
+    sink, dead = reset_onto_a_latent((20, 1, 1), row=0)
     assert sink.records[-1].resets[dead] == 1
 
 

@@ -41,6 +41,7 @@ def test_what_a_finding_has_to_name_is_in_the_model(name):
     bug = BUGS[name]
     value = bug.make().model
     for part in bug.attribute.split("."):
+        assert hasattr(value, part)
         value = getattr(value, part)
 
 

@@ -218,3 +218,9 @@ def test_what_is_never_the_same_twice_is_skipped_and_named():
     report = lint(model, batch, lambda model, x: model(x) * (1 + next(calls)))
     why = next(skip.why for skip in report.skipped if skip.check == "settings")
     assert "gives another loss" in why
+
+
+def test_heads_of_one_quantizer_are_no_layers_of_a_residual_one():
+    model = stranger(heads=2, separate_codebook_per_head=True, codebook_dim=2)
+    seen = lint(model, torch.randn(4, 64, D)).trial.seen
+    assert {name: one.layer for name, one in seen.items()} == {"vq.head0": None, "vq.head1": None}
